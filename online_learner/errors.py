@@ -1,0 +1,202 @@
+"""One tree of errors. Each has a code, an HTTP status and a sentence that says what to do next.
+
+OnlineLearnerError
+├── ConfigError              the configuration file or an import path is wrong
+├── StateError               stored state is damaged, or was not written by us
+├── Fenced                   another process has taken over as the writer
+└── ServiceError             everything a client can be told, as `application/problem+json`
+    ├── Malformed            400 malformed
+    ├── Unauthorized         401 unauthorized
+    ├── Forbidden            403 forbidden
+    ├── NotFound             404 unknown_model, unknown_prediction, unknown_feedback, unknown_version
+    ├── Conflict             409 conflict
+    ├── WindowClosed         410 feedback_window_closed
+    ├── TooLarge             413 too_large
+    ├── UnsupportedMediaType 415 unsupported_media_type
+    ├── Invalid              422 invalid_value, unknown_field, not_served, version_mismatch, ...
+    └── Unavailable          503 store_unavailable, not_ready
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, ClassVar, Self
+
+import pydantic
+
+
+class OnlineLearnerError(Exception):
+    """Base of every error raised on purpose by this package."""
+
+
+class ConfigError(OnlineLearnerError):
+    """The configuration cannot be used; the message names the key and the cure."""
+
+
+class StateError(OnlineLearnerError):
+    """Stored state is damaged, or carries no valid seal of ours. It is never parsed."""
+
+
+class Fenced(OnlineLearnerError):
+    """A newer writer holds the fence: this one must stop and has committed nothing."""
+
+
+class ServiceError(OnlineLearnerError):
+    """An error that a client is told about, in the form of RFC 9457."""
+
+    status: ClassVar[int] = 500
+    code: str = "internal"
+    title: ClassVar[str] = "Internal error"
+    retryable: ClassVar[bool] = False
+    retry_after_s: ClassVar[int | None] = None
+
+    def __init__(
+        self, detail: str, *, code: str | None = None, errors: Iterable[dict[str, str]] = ()
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code or type(self).code
+        self.errors = list(errors)
+
+    @classmethod
+    def at(cls, pointer: str, message: str, *, code: str | None = None) -> Self:
+        """Build the error for one place in the body, `pointer` being a JSON pointer (RFC 6901)."""
+        found = code or cls.code
+        item = {"pointer": pointer, "code": found, "message": message}
+        return cls(f"{pointer}: {message}", code=found, errors=[item])
+
+    def problem(self, *, instance: str = "", request_id: str = "") -> dict[str, Any]:
+        """Return the `application/problem+json` body."""
+        return {
+            "type": f"urn:online-learner:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": instance,
+            "code": self.code,
+            "errors": self.errors,
+            "retryable": self.retryable,
+            "request_id": request_id,
+        }
+
+
+class Malformed(ServiceError):
+    """The body is not JSON, or not the JSON object that the route takes."""
+
+    status, code, title = 400, "malformed", "Malformed request"
+
+
+class Unauthorized(ServiceError):
+    """No key, or one that nobody issued."""
+
+    status, code, title = 401, "unauthorized", "Key missing or unknown"
+
+
+class Forbidden(ServiceError):
+    """The key is known, but lacks the scope."""
+
+    status, code, title = 403, "forbidden", "Not allowed with this key"
+
+
+class NotFound(ServiceError):
+    """The thing named does not exist here."""
+
+    status, code, title = 404, "not_found", "Not found"
+
+
+class Conflict(ServiceError):
+    """Somebody else moved first; read again, then decide again."""
+
+    status, code, title = 409, "conflict", "Changed by somebody else"
+    retryable = True
+
+
+class WindowClosed(ServiceError):
+    """The prediction is older than the window in which feedback is taken."""
+
+    status, code, title = 410, "feedback_window_closed", "Feedback window closed"
+
+
+class TooLarge(ServiceError):
+    """The body is over the limit."""
+
+    status, code, title = 413, "too_large", "Request too large"
+
+
+class UnsupportedMediaType(ServiceError):
+    """The body is not declared as JSON."""
+
+    status, code, title = 415, "unsupported_media_type", "Send application/json"
+
+
+class Invalid(ServiceError):
+    """The body is well-formed, but a value in it cannot be accepted."""
+
+    status, code, title = 422, "invalid_value", "Invalid value"
+
+
+class Unavailable(ServiceError):
+    """The store does not answer, or the model is still loading. Nothing was accepted."""
+
+    status, code, title = 503, "store_unavailable", "Temporarily unavailable"
+    retryable = True
+    retry_after_s = 1
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the closest known word, or an empty string.
+
+    >>> did_you_mean("auditt", ["audit", "alpha"])
+    " Did you mean 'audit'?"
+    """
+    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def from_validation(error: pydantic.ValidationError, model: Any = None) -> ServiceError:
+    """Translate pydantic's error into ours: one entry a place, with a did-you-mean for keys."""
+    items = [_item(found, model) for found in error.errors(include_url=False, include_input=False)]
+    if any(item["code"] == "malformed" for item in items):
+        return Malformed(items[0]["message"], errors=items)
+    detail = "; ".join(f"{item['pointer'] or '/'}: {item['message']}" for item in items[:5])
+    return Invalid(detail, code=items[0]["code"], errors=items)
+
+
+def _item(found: Any, model: Any) -> dict[str, str]:
+    pointer = "".join(f"/{part}" for part in found["loc"])
+    message, code = found["msg"], "invalid_value"
+    if found["type"] == "json_invalid":
+        code, message = "malformed", f"the body is not valid JSON ({message})"
+    elif found["type"] == "extra_forbidden":
+        code, key = "unknown_field", str(found["loc"][-1])
+        known = known_fields(model, found["loc"][:-1])
+        message = f"unknown field '{key}'.{did_you_mean(key, known)}"
+    elif found["type"] == "missing":
+        message = "this field is required"
+    return {"pointer": pointer, "code": code, "message": message}
+
+
+def known_fields(model: Any, path: Iterable[int | str]) -> list[str]:
+    """Return the field names that `model` (a pydantic model or a union of them) has at `path`."""
+    found = _models_in(model)
+    for part in path:
+        tagged = [m for m in found if part in _tags(m)]
+        if tagged:
+            found = tagged
+            continue
+        fields = [m.model_fields[part] for m in found if part in m.model_fields]
+        found = [m for field in fields for m in _models_in(field.annotation)] or found
+    return sorted({name for m in found for name in m.model_fields})
+
+
+def _models_in(annotation: Any) -> list[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return [annotation]
+    parts = getattr(annotation, "__args__", ())
+    return [m for part in parts for m in _models_in(part)]
+
+
+def _tags(model: Any) -> tuple[Any, ...]:
+    kind = model.model_fields.get("kind")
+    return getattr(kind.annotation, "__args__", ()) if kind is not None else ()

@@ -1,0 +1,432 @@
+"""Stage 4: learn from the feedback stream. Each micro-batch is committed as one entry of `steps`.
+
+That entry *is* the commit: its id is the last feedback entry it covers, so it is the index from a
+signal to the step that learned it too. Full state is published now and then; after a crash the
+newest published state is replayed along the recorded steps, and the weights are the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from online_learner.errors import Fenced, StateError, Unavailable
+from online_learner.learners import Learner
+from online_learner.registry import Registry
+from online_learner.schema import (
+    Aliases,
+    Checkpoint,
+    Control,
+    Example,
+    Feedback,
+    Prediction,
+    Step,
+    Version,
+)
+from online_learner.settings import ModelSpec
+from online_learner.store import Entry
+
+log = logging.getLogger(__name__)
+
+PUBLISH_COST_RATIO = 20  # publishing may take a twentieth of the learner's time
+
+
+class Signals(Protocol):
+    """What a signal means for learning; see `policies.signals`."""
+
+    def example(self, feedback: Feedback, prediction: Prediction) -> Example | None:
+        """Return what to learn from a signal, or None where it teaches nothing."""
+
+
+class Snapshots(Protocol):
+    """The part of a promotion policy that asks for snapshots; see `policies.promotion`."""
+
+    def snapshot_due(self, aliases: Aliases, since_cut: int) -> bool:
+        """Tell whether a version should be cut after `since_cut` learned signals."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Consecutive signals of the feedback stream, on their way into one step."""
+
+    entries: list[Entry] = field(default_factory=list)
+    examples: list[tuple[str, Example]] = field(default_factory=list)
+    set_aside: dict[str, str] = field(default_factory=dict)  # entry -> reason
+
+    def keep(self) -> list[Example]:
+        """Return the examples that were not set aside."""
+        return [example for entry, example in self.examples if entry not in self.set_aside]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the learner stands in the feedback stream, and what it has learned so far."""
+
+    lineage: int = 1
+    step: int = 0
+    offset: str = "0-0"
+    digest: str = ""
+    learned: int = 0
+    since_cut: int = 0
+
+
+class Trainer:
+    """The single writer of one model's weights.
+
+    Parameters
+    ----------
+    fresh
+        The learner as its factory made it: the first version, where there is none yet.
+    trusted
+        Whether a new model is trusted at once (policies that need no evidence).
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        spec: ModelSpec,
+        fresh: Learner,
+        signals: Signals,
+        snapshots: Snapshots,
+        *,
+        trusted: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.registry = registry
+        self.store = registry.store
+        self.keys = registry.keys
+        self.learner = fresh
+        self.at = Position()
+        self._spec = spec
+        self._signals = signals
+        self._snapshots = snapshots
+        self._trusted = trusted
+        self._clock = clock
+        self._fence: str | None = None
+        self._base: bytes = b""  # the published state, and what was learned since, to undo a batch
+        self._since_base: list[list[Example]] = []
+        self._published_at = 0.0
+        self._publish_cost_s = 0.0
+        self._unpublished = False
+
+    # --- recovery -----------------------------------------------------------------------------
+
+    async def restore(self) -> None:
+        """Take the fence, load the newest published state and replay the steps after it."""
+        self._fence = None
+        await self.registry.found(self.learner, now=self._clock(), trusted=self._trusted)
+        fence = str(await self.store.call("INCR", self.keys.fence("learner")))
+        await self._load()
+        for entry, fields in await self.store.range(self.keys.steps, f"({self.at.offset}"):
+            await self._replay(entry, Step.model_validate_json(fields[b"s"]))
+        self._fence = fence
+        await self._commit(publish=True)
+
+    async def _load(self) -> None:
+        state = await self.registry.checkpoint()
+        if state is None:
+            aliases = await self.registry.aliases()
+            assert aliases is not None  # founded above
+            version, self.learner = await self.registry.load_version(aliases.champion, self.learner)
+            self.at = Position(lineage=version.lineage, step=version.step, offset=version.offset)
+            return
+        meta, blob = state
+        self.learner = self.learner.from_bytes(blob)
+        if self.learner.digest() != meta.state_digest:
+            raise StateError(f"the state of '{self.registry.model}' differs from its digest")
+        self.at = Position(
+            meta.lineage, meta.step, meta.offset, meta.digest, meta.learned, meta.since_cut
+        )
+
+    async def _replay(self, entry: str, step: Step) -> None:
+        if step.reset_to is not None:
+            await self._reset(entry, step.reset_to, step.lineage)
+            return
+        entries = await self.store.range(self.keys.feedback, f"({step.after}", step.to)
+        batch = self._interpret(entries)
+        batch.set_aside = dict.fromkeys(step.set_aside, "recorded")
+        self.learner.learn(batch.keep())
+        self._advance(batch)
+        if self.at.digest != step.digest:
+            raise StateError(
+                f"replay of step {step.step} of '{self.registry.model}' met other feedback than the "
+                "step had learned: the feedback stream was changed"
+            )
+
+    # --- one turn -----------------------------------------------------------------------------
+
+    async def turn(self, *, block_ms: int | None = None) -> int:
+        """Learn what has arrived, commit it, and publish where that is due.
+
+        Parameters
+        ----------
+        block_ms
+            How long to wait for feedback, in milliseconds; None does not wait.
+
+        Returns
+        -------
+        The number of feedback entries that were consumed.
+
+        Raises
+        ------
+        Fenced
+            Another learner of this model has started; this one must stop.
+        Unavailable
+            The store does not answer. The next turn starts from the last commit.
+        """
+        if self._fence is None:
+            await self.restore()
+        if block_ms is not None and self._unpublished:
+            block_ms = max(1, min(block_ms, int(self._due_in_s() * 1000)))
+        found = await self.store.read(
+            {self.keys.feedback: self.at.offset}, count=self._spec.batch_max, block_ms=block_ms
+        )
+        entries = found.get(self.keys.feedback, [])
+        try:
+            await self._consume(entries)
+        except (Fenced, Unavailable):
+            self._fence = None  # what is in memory may not be what was committed
+            raise
+        return len(entries)
+
+    async def _consume(self, entries: Sequence[Entry]) -> None:
+        for is_control, run in _runs(entries):
+            if is_control:
+                for entry, fields in run:
+                    await self._obey(entry, Control.model_validate_json(fields[b"c"]))
+            else:
+                await self._learn(run)
+        if not entries and self._unpublished and self._due_in_s() <= 0:
+            await self._commit(publish=True)
+
+    async def _learn(self, entries: Sequence[Entry]) -> None:
+        batch = self._interpret(entries)
+        examples = batch.keep()
+        try:
+            self.learner.learn(examples)
+        except Exception as error:
+            log.warning("a batch of %d could not be learned: %s", len(examples), error)
+            examples = self._isolate(batch)
+        self._since_base.append(examples)
+        before = self.at
+        self._advance(batch)
+        step = Step(
+            lineage=self.at.lineage,
+            step=self.at.step,
+            after=before.offset,
+            to=self.at.offset,
+            signals=len(entries),
+            set_aside=list(batch.set_aside),
+            digest=self.at.digest,
+        )
+        await self._commit(step, batch.set_aside, publish=self._due_in_s() <= 0)
+
+    def _interpret(self, entries: Sequence[Entry]) -> Batch:
+        """Turn signals into examples; what cannot be learned is set aside with its reason."""
+        batch = Batch(list(entries))
+        for entry, fields in entries:
+            try:
+                feedback = Feedback.model_validate_json(fields[b"f"])
+                prediction = Prediction.model_validate_json(fields[b"r"])
+                example = self._signals.example(feedback, prediction)
+            except (KeyError, ValidationError) as error:
+                batch.set_aside[entry] = f"unreadable: {error}"
+                continue
+            if example is None:
+                batch.set_aside[entry] = f"nothing_to_learn: {feedback.kind} on this task"
+            else:
+                batch.examples.append((entry, example))
+        return batch
+
+    def _isolate(self, batch: Batch) -> list[Example]:
+        """Find the examples that ruin the model, set them aside, and learn the others.
+
+        The state is rebuilt from the published one, so that no trace of the ruin remains.
+        """
+        self._rebuild()
+        for entry, example in batch.examples:
+            try:
+                self.learner.learn([example])
+            except Exception as error:
+                batch.set_aside[entry] = f"poison: {type(error).__name__}: {error}"
+                self._rebuild()
+                self.learner.learn(_before(batch, entry))
+        self._rebuild()
+        kept = batch.keep()
+        self.learner.learn(kept)
+        return kept
+
+    def _rebuild(self) -> None:
+        self.learner = self.learner.from_bytes(self._base)
+        for examples in self._since_base:
+            self.learner.learn(examples)
+
+    def _advance(self, batch: Batch) -> None:
+        digest = hashlib.blake2b(self.at.digest.encode(), digest_size=16)
+        for entry, fields in batch.entries:
+            digest.update(entry.encode())
+            digest.update(fields.get(b"f", b""))
+            digest.update(fields.get(b"r", b""))
+        learned = len(batch.entries) - len(batch.set_aside)
+        self.at = Position(
+            lineage=self.at.lineage,
+            step=self.at.step + 1,
+            offset=batch.entries[-1][0],
+            digest=digest.hexdigest(),
+            learned=self.at.learned + learned,
+            since_cut=self.at.since_cut + learned,
+        )
+
+    async def publish(self) -> None:
+        """Publish the newest step now, unless it has been."""
+        if self._unpublished:
+            await self._commit(publish=True)
+
+    # --- control ------------------------------------------------------------------------------
+
+    async def _obey(self, entry: str, control: Control) -> None:
+        before = self.at
+        await self._reset(entry, control.to_version, control.lineage)
+        step = Step(
+            lineage=self.at.lineage,
+            step=self.at.step,
+            after=before.offset,
+            to=entry,
+            signals=0,
+            digest=self.at.digest,
+            reset_to=control.to_version,
+        )
+        await self._commit(step, publish=True)
+
+    async def _reset(self, entry: str, number: int, lineage: int) -> None:
+        version, self.learner = await self.registry.load_version(number, self.learner)
+        digest = hashlib.blake2b(f"{version.digest} reset {entry}".encode(), digest_size=16)
+        self.at = replace(
+            self.at,
+            lineage=lineage,
+            step=self.at.step + 1,
+            offset=entry,
+            digest=digest.hexdigest(),
+            learned=version.learned,
+            since_cut=0,
+        )
+
+    # --- committing ---------------------------------------------------------------------------
+
+    def _due_in_s(self) -> float:
+        interval_s = max(self._spec.publish_s, PUBLISH_COST_RATIO * self._publish_cost_s)
+        return self._published_at + interval_s - self._clock()
+
+    async def _commit(
+        self,
+        step: Step | None = None,
+        set_aside: dict[str, str] | None = None,
+        *,
+        publish: bool,
+    ) -> None:
+        head: dict[str, Any] = {
+            "fence": self._fence,
+            "steps": [],
+            "quarantine": [
+                {"entry": entry, "record": json.dumps({"reason": reason})}
+                for entry, reason in (set_aside or {}).items()
+            ],
+        }
+        keys = [
+            self.keys.fence("learner"),
+            self.keys.steps,
+            self.keys.quarantine,
+            self.keys.checkpoint("learner"),
+            self.keys.aliases,
+        ]
+        blob, started = b"", self._clock()
+        if publish:
+            blob = self.learner.to_bytes()
+            state_digest = self.learner.digest()
+            step = step and step.model_copy(update={"state_digest": state_digest})
+            await self._seal(head, keys, blob, state_digest)
+        if step is not None:
+            head["steps"].append({"id": step.to, "record": step.pack().decode()})
+        reply = await self.store.run("commit_step", keys, [json.dumps(head), blob])
+        if reply == b"fenced":
+            raise Fenced(f"another learner of '{self.registry.model}' has taken over")
+        if reply != b"ok":
+            raise Unavailable("another process registered a version meanwhile", code="conflict")
+        self._unpublished = not publish
+        if publish:
+            self._base, self._since_base = blob, []
+            self._published_at = self._clock()
+            self._publish_cost_s = self._published_at - started
+
+    async def _seal(
+        self, head: dict[str, Any], keys: list[str], blob: bytes, state_digest: str
+    ) -> None:
+        """Add the checkpoint to a commit, and a version where the policy asks for one."""
+        if await self._cut_due():
+            number = await self.registry.last_version() + 1
+            head["version"] = {"after": str(number - 1), "number": str(number)}
+            head["version"] |= self._version(number, blob, state_digest)
+            keys.append(self.keys.version(number))
+            self.at = replace(self.at, since_cut=0)
+        checkpoint = Checkpoint(
+            lineage=self.at.lineage,
+            step=self.at.step,
+            offset=self.at.offset,
+            digest=self.at.digest,
+            state_digest=state_digest,
+            learned=self.at.learned,
+            since_cut=self.at.since_cut,
+            pid=os.getpid(),
+            at=self._clock(),
+        )
+        head["checkpoint"] = self.registry.seal("checkpoint", checkpoint, blob=blob).fields()
+        head["publish"] = self.keys.swap
+
+    async def _cut_due(self) -> bool:
+        aliases = await self.registry.aliases()
+        return (
+            aliases is not None
+            and aliases.lineage == self.at.lineage
+            and self._snapshots.snapshot_due(aliases, self.at.since_cut)
+        )
+
+    def _version(self, number: int, blob: bytes, state_digest: str) -> dict[str, str]:
+        version = Version(
+            version=number,
+            lineage=self.at.lineage,
+            step=self.at.step,
+            offset=self.at.offset,
+            digest=self.at.digest,
+            state_digest=state_digest,
+            parent=number - 1,
+            learned=self.at.learned,
+            cut_at=self._clock(),
+        )
+        return self.registry.seal(f"version {number}", version, blob=blob).fields()
+
+
+def _before(batch: Batch, entry: str) -> list[Example]:
+    """Return the examples before an entry that were not set aside."""
+    entries = [found for found, _ in batch.examples]
+    head = batch.examples[: entries.index(entry)]
+    return [example for found, example in head if found not in batch.set_aside]
+
+
+def _runs(entries: Sequence[Entry]) -> Iterable[tuple[bool, list[Entry]]]:
+    """Split entries into runs of signals and runs of control entries, in order."""
+    run: list[Entry] = []
+    for entry in entries:
+        if run and (b"c" in run[0][1]) != (b"c" in entry[1]):
+            yield b"c" in run[0][1], run
+            run = []
+        run.append(entry)
+    if run:
+        yield b"c" in run[0][1], run

@@ -1,0 +1,118 @@
+"""Any River estimator or pipeline as a learner."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import pickle
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from online_learner.errors import StateError
+from online_learner.learners import Answer
+from online_learner.learners.digest import state_digest
+from online_learner.schema import Example, Features, Label, label_key
+
+
+class RiverLearner:
+    """A River classifier or regressor behind the `Learner` protocol.
+
+    Parameters
+    ----------
+    model
+        The estimator or pipeline. It is owned by the learner from here on.
+    task
+        `classification` or `regression`.
+    labels
+        The closed set of labels; left out, labels are learned as they come.
+    """
+
+    family = "river"
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        task: Literal["classification", "regression"],
+        labels: Sequence[Label] | None = None,
+    ) -> None:
+        self.model = model
+        self.task = task
+        self.labels = None if labels is None else tuple(labels)
+        self._prior = {label_key(y): 1.0 / len(labels) for y in labels} if labels else {}
+        self._by_key = {label_key(y): y for y in labels or ()}
+        last = getattr(model, "steps", None)
+        final = list(last.values())[-1] if last else model
+        self._weighted = "w" in inspect.signature(final.learn_one).parameters
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the model differs from a fresh clone of itself."""
+        return state_digest(self.model) != state_digest(self.model.clone())
+
+    def predict(self, batch: Sequence[Features]) -> list[Answer]:
+        """Answer each of the feature dicts."""
+        answer = self._classify if self.task == "classification" else self._regress
+        return [answer(features) for features in batch]
+
+    def _classify(self, features: Features) -> Answer:
+        found = self.model.predict_proba_one(features)
+        if not found:  # it has seen no label yet
+            first = next(iter(self._by_key.values()), None)
+            return Answer(first, dict(self._prior))
+        scores = {label_key(y): float(p) for y, p in found.items()}
+        if self._by_key:
+            scores = {key: scores.get(key, 0.0) for key in self._by_key}
+            best = max(scores, key=scores.__getitem__)
+            return Answer(self._by_key[best], scores)
+        return Answer(max(found, key=found.__getitem__), scores)
+
+    def _regress(self, features: Features) -> Answer:
+        value = self.model.predict_one(features)
+        return Answer(0.0 if value is None else float(value))
+
+    def learn(self, examples: Sequence[Example]) -> None:
+        """Learn one example after the other.
+
+        Raises
+        ------
+        FloatingPointError
+            The model's answer to an example is no longer finite after learning it: its state is
+            ruined, and has to be restored.
+        """
+        learn_one, weighted = self.model.learn_one, self._weighted
+        for example in examples:
+            if weighted and example.weight != 1.0:
+                learn_one(example.features, example.target, w=example.weight)
+            else:
+                learn_one(example.features, example.target)
+            if not self._is_finite(example.features):
+                raise FloatingPointError("the model's answer is not finite after this example")
+
+    def _is_finite(self, features: Features) -> bool:
+        if self.task == "regression":
+            value = self.model.predict_one(features)
+            return value is None or math.isfinite(value)
+        return all(map(math.isfinite, self.model.predict_proba_one(features).values()))
+
+    def to_bytes(self) -> bytes:
+        """Return the model's pickle. Only `registry` may hand such bytes back, after their seal."""
+        return pickle.dumps(self.model, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def from_bytes(self, blob: bytes) -> RiverLearner:
+        """Return a learner with the state of `blob`, whose seal has been verified."""
+        try:
+            model = pickle.loads(blob)  # noqa: S301  (sealed by us: registry.unseal)
+        except Exception as error:
+            raise StateError(
+                f"the model's state cannot be read ({error}): was it written by another version of "
+                "River? Rebuild it by replaying the log."
+            ) from error
+        twin = copy.copy(self)
+        twin.model = model
+        return twin
+
+    def digest(self) -> str:
+        """Return the digest of the model's state."""
+        return state_digest(self.model)

@@ -1,0 +1,265 @@
+"""Stage 6: ask the policy, and move the aliases by compare-and-set.
+
+One script commits it all or nothing: evidence, the gate's own state, the verdict, the aliases and,
+for a pull, the control entry that resets the learner.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from online_learner.errors import Conflict, Fenced, Unavailable
+from online_learner.evidence import Case, Duel, raised_null
+from online_learner.judge import Judge, entry_order
+from online_learner.registry import Registry
+from online_learner.schema import (
+    Aliases,
+    Audit,
+    Control,
+    Feedback,
+    GateState,
+    Move,
+    Output,
+    Prediction,
+    Settled,
+)
+from online_learner.settings import ModelSpec
+from online_learner.store import Entry
+
+READ_MAX = 1000
+
+
+class Policy(Protocol):
+    """Decides about promotion; see `policies.promotion`."""
+
+    gamma: float
+
+    def duels(self, aliases: Aliases) -> list[Duel]:
+        """Return the comparisons to make."""
+
+    def decide(self, case: Case) -> Move | None:
+        """Return what should move after the newest settled audit, or None."""
+
+
+class Truth(Protocol):
+    """What a signal says about the right answer; see `policies.signals`."""
+
+    def truth(self, feedback: Feedback, prediction: Prediction) -> Output:
+        """Return the right answer, where the signal says it for sure; else None."""
+
+
+class Gatekeeper:
+    """The single writer of one model's evidence, and the one who moves its aliases."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        spec: ModelSpec,
+        policy: Policy,
+        signals: Truth,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.registry = registry
+        self.store = registry.store
+        self.keys = registry.keys
+        self.policy = policy
+        self.judge = self._judge(None, spec, policy)
+        self._spec = spec
+        self._signals = signals
+        self._clock = clock
+        self._fence: str | None = None
+        self._audits = "0-0"
+        self._feedback = "0-0"
+
+    @staticmethod
+    def _judge(state: GateState | None, spec: ModelSpec, policy: Policy) -> Judge:
+        m = raised_null(policy.gamma)
+        return Judge(m=m, deadline_s=spec.audit_deadline_s, state=state)
+
+    async def restore(self) -> None:
+        """Take the fence and the committed state; what was pending is read again."""
+        self._fence = None
+        fence = str(await self.store.call("INCR", self.keys.fence("gatekeeper")))
+        found = await self.store.hash(self.keys.checkpoint("gatekeeper"))
+        state = self.registry.unseal("gate", found, GateState)[0] if found else None
+        self.judge = self._judge(state, self._spec, self.policy)
+        # A signal comes after its prediction, so none on a pending one is older than the last
+        # settled prediction.
+        self._audits = self._feedback = self.judge.settled
+        self._fence = fence
+
+    async def turn(self, *, block_ms: int | None = None) -> int:
+        """Read what has arrived, settle what can settle, and decide.
+
+        Returns
+        -------
+        How many audited predictions have settled.
+
+        Raises
+        ------
+        Fenced
+            Another gatekeeper of this model has started; this one must stop.
+        Unavailable
+            The store does not answer. The next turn starts from the last commit.
+        """
+        if self._fence is None:
+            await self.restore()
+        aliases = await self.registry.aliases()
+        if aliases is None:
+            return 0
+        await self._read(block_ms)
+        try:
+            return await self._settle(aliases)
+        except (Fenced, Unavailable, Conflict):
+            self._fence = None
+            raise
+
+    async def _read(self, block_ms: int | None) -> None:
+        offsets = {self.keys.audits: self._audits, self.keys.feedback: self._feedback}
+        found = await self.store.read(offsets, count=READ_MAX, block_ms=block_ms)
+        for entry, fields in found.get(self.keys.audits, []):
+            self.judge.see_audit(entry, Audit.model_validate_json(fields[b"a"]))
+            self._audits = entry
+        for entry, fields in found.get(self.keys.feedback, []):
+            if not self._see_feedback(fields):
+                break
+            self._feedback = entry
+
+    def _see_feedback(self, fields: dict[bytes, bytes]) -> bool:
+        """Take in one feedback entry; False where its prediction's audit is yet to be read."""
+        if b"f" not in fields:
+            return True
+        prediction = Prediction.model_validate_json(fields[b"r"])
+        if prediction.ask is None or prediction.ask.reason != "audit":
+            return True
+        entry = fields[b"p"].decode()
+        if entry_order(entry) > entry_order(self._audits):
+            return False
+        feedback = Feedback.model_validate_json(fields[b"f"])
+        self.judge.see_signal(entry, self._signals.truth(feedback, prediction))
+        return True
+
+    async def _settle(self, aliases: Aliases) -> int:
+        evidence: list[tuple[str, Settled]] = []
+        candidates = await self._candidates()
+        self.judge.open(self.policy.duels(aliases), aliases)
+        move = self._decide(aliases, candidates)
+        if move is None:
+            for entry, settled in self.judge.settle(now=self._clock()):
+                evidence.append((entry, settled))
+                move = self._decide(aliases, candidates)
+                if move is not None:
+                    break
+        if move is None and not evidence:
+            return 0
+        if move is not None:
+            self.judge.newest = max([self.judge.newest, *candidates])
+            self.judge.promotions += move.verdict is not None and move.verdict.action in _CROWNED
+            after = move.aliases
+            self.judge.open(self.policy.duels(after), after)
+        await commit_move(
+            self.registry,
+            aliases,
+            move,
+            fence=self._fence,
+            evidence=evidence,
+            state=self.judge.state(now=self._clock()),
+            now=self._clock(),
+        )
+        return len(evidence)
+
+    async def _candidates(self) -> list[int]:
+        """Return the versions that were cut and have not been looked at."""
+        last = await self.registry.last_version()
+        numbers = range(self.judge.newest + 1, last + 1)
+        found = [await self.registry.version(n) for n in numbers]
+        return [version.version for version in found if version.status == "candidate"]
+
+    def _decide(self, aliases: Aliases, candidates: Sequence[int]) -> Move | None:
+        case = Case(aliases, self.judge.trials, candidates, self.judge.promotions)
+        return self.policy.decide(case)
+
+
+_CROWNED = ("promote", "follow", "bless")
+
+
+async def commit_move(
+    registry: Registry,
+    before: Aliases,
+    move: Move | None,
+    *,
+    now: float,
+    fence: str | None = None,
+    evidence: Sequence[tuple[str, Settled]] = (),
+    state: GateState | None = None,
+) -> Aliases:
+    """Commit a decision, the gate's progress, or both. Returns the aliases as they are then.
+
+    Raises
+    ------
+    Fenced
+        Another gatekeeper has taken over. Nothing was written.
+    Conflict
+        The aliases have moved since `before` was read. Nothing was written.
+    """
+    keys, head = registry.keys, _progress(registry, fence, evidence, state)
+    names = [
+        keys.fence("gatekeeper"),
+        keys.checkpoint("gatekeeper"),
+        keys.evidence,
+        keys.verdicts,
+        keys.aliases,
+        keys.feedback,
+        keys.pinned,
+        keys.checkpoint("learner"),
+    ]
+    after = before
+    if move is not None:
+        after = move.aliases.model_copy(update={"epoch": before.epoch + 1})
+        head |= {"epoch": str(before.epoch), "aliases": registry.seal_aliases(after)}
+        head |= {"publish": keys.swap, "pin": move.pin, "versions": []}
+        for number, status in move.statuses.items():
+            key, change = await registry.restatus(number, status)
+            names.append(key)
+            head["versions"].append(change)
+        head |= _announcement(move, after, now)
+    reply = await registry.store.run("decide", names, [json.dumps(head)])
+    if reply == b"fenced":
+        raise Fenced(f"another gatekeeper of '{registry.model}' has taken over")
+    if reply == b"conflict":
+        raise Conflict("the aliases have moved meanwhile; look again, then decide again")
+    return after
+
+
+def _progress(
+    registry: Registry,
+    fence: str | None,
+    evidence: Sequence[tuple[str, Settled]],
+    state: GateState | None,
+) -> dict[str, Any]:
+    head: dict[str, Any] = {}
+    if fence is not None:
+        head["fence"] = fence
+    if evidence:
+        head["evidence"] = [[entry, settled.pack().decode()] for entry, settled in evidence]
+    if state is not None:
+        head["state"] = registry.seal("gate", state).fields()
+    return head
+
+
+def _announcement(move: Move, after: Aliases, now: float) -> dict[str, Any]:
+    head: dict[str, Any] = {}
+    if move.verdict is not None:
+        verdict = move.verdict.model_copy(update={"epoch": after.epoch, "at": now})
+        head["verdicts"] = [verdict.pack().decode()]
+    if move.reset_to is not None:
+        reason = move.verdict.sentence if move.verdict is not None else ""
+        control = Control(
+            action="reset", to_version=move.reset_to, lineage=after.lineage, reason=reason
+        )
+        head["control"] = control.model_dump_json()
+    return head

@@ -1,0 +1,191 @@
+"""Versions, aliases and checkpoints: what is kept, who answers, and the seals that guard it.
+
+Every piece of state is sealed with an HMAC over {what it is, its metadata, SHA-256 of its bytes}.
+The seal is verified before a byte of state is parsed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from online_learner.errors import NotFound, StateError
+from online_learner.ids import Keyring
+from online_learner.learners import Learner
+from online_learner.schema import Aliases, Checkpoint, Record, Version
+from online_learner.store import Fields, Store
+from online_learner.store.keys import Keys
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """Metadata and the proof that it belongs to these bytes, ready to be stored."""
+
+    meta: str
+    sha: str
+    mac: str
+
+    def fields(self) -> dict[str, str]:
+        """Return the fields as the scripts take them."""
+        return {"meta": self.meta, "sha": self.sha, "mac": self.mac}
+
+
+class Registry:
+    """Reads and seals what is kept of one model."""
+
+    def __init__(self, store: Store, keyring: Keyring, model: str) -> None:
+        self.store = store
+        self.keyring = keyring
+        self.model = model
+        self.keys = Keys(model)
+
+    # --- seals --------------------------------------------------------------------------------
+
+    def seal(self, purpose: str, record: Record, *, blob: bytes = b"", sha: str = "") -> Sealed:
+        """Seal a record, and the bytes (or the SHA-256 of bytes already stored) beside it."""
+        meta = record.pack()
+        sha = sha or hashlib.sha256(blob).hexdigest()
+        mac = self.keyring.mac(purpose, self.model.encode(), meta, sha.encode())
+        return Sealed(meta.decode(), sha, mac.hex())
+
+    def unseal(self, purpose: str, fields: Fields, kind: type[R]) -> tuple[R, str]:
+        """Verify a seal, then parse the record. Returns it with the SHA-256 of its bytes."""
+        try:
+            meta, sha, mac = fields[b"meta"], fields[b"sha"], bytes.fromhex(fields[b"mac"].decode())
+        except (KeyError, ValueError) as error:
+            raise StateError(f"{purpose} of '{self.model}' is incomplete") from error
+        if not self.keyring.verify(mac, purpose, self.model.encode(), meta, sha):
+            raise StateError(
+                f"{purpose} of '{self.model}' carries no valid seal: it was changed, or written "
+                "with another secret (OL_SECRET, or the file 'secret' in data_dir)"
+            )
+        return kind.model_validate_json(meta), sha.decode()
+
+    def _bytes(self, purpose: str, fields: Fields, sha: str) -> bytes:
+        blob = fields.get(b"blob", b"")
+        if hashlib.sha256(blob).hexdigest() != sha:
+            raise StateError(f"the bytes of {purpose} of '{self.model}' are damaged or gone")
+        return blob
+
+    # --- reading ------------------------------------------------------------------------------
+
+    async def aliases(self) -> Aliases | None:
+        """Return the aliases, or None before the model is founded."""
+        found = await self.store.hash(self.keys.aliases)
+        if b"doc" not in found:
+            return None
+        aliases, _ = self.unseal(
+            "aliases", {b"meta": found[b"doc"], b"sha": b"-", b"mac": found[b"mac"]}, Aliases
+        )
+        return aliases
+
+    def seal_aliases(self, aliases: Aliases) -> dict[str, str]:
+        """Return the aliases as the scripts take them."""
+        sealed = self.seal("aliases", aliases, sha="-")
+        return {"doc": sealed.meta, "mac": sealed.mac, "epoch": str(aliases.epoch)}
+
+    async def last_version(self) -> int:
+        """Return the number of the newest version."""
+        return int(await self.store.call("HGET", self.keys.aliases, "versions") or 0)
+
+    async def version(self, number: int) -> Version:
+        """Return what is known of a version; raises `NotFound`."""
+        return (await self._version(number))[0]
+
+    async def _version(self, number: int) -> tuple[Version, str, Fields]:
+        fields = await self.store.hash(self.keys.version(number))
+        if not fields:
+            raise NotFound(
+                f"'{self.model}' has no version {number}: see `online-learner versions`",
+                code="unknown_version",
+            )
+        meta, sha = self.unseal(f"version {number}", fields, Version)
+        return meta, sha, fields
+
+    async def versions(self) -> list[Version]:
+        """Return every version, oldest first."""
+        last = await self.last_version()
+        keys = [self.keys.version(n) for n in range(last + 1)]
+        found = await asyncio.gather(*(self.store.hash(key) for key in keys))
+        return [
+            self.unseal(f"version {n}", fields, Version)[0]
+            for n, fields in enumerate(found)
+            if fields
+        ]
+
+    async def load_version(self, number: int, like: Learner) -> tuple[Version, Learner]:
+        """Return a version and its weights, as a learner like `like`."""
+        meta, sha, fields = await self._version(number)
+        blob = self._bytes(f"version {number}", fields, sha)
+        return meta, await asyncio.to_thread(like.from_bytes, blob)
+
+    async def checkpoint_meta(self) -> bytes | None:
+        """Return the metadata of the learner's newest state, without its bytes."""
+        found: bytes | None = await self.store.call("HGET", self.keys.checkpoint("learner"), "meta")
+        return found
+
+    async def checkpoint(self) -> tuple[Checkpoint, bytes] | None:
+        """Return the learner's newest full state, or None before its first."""
+        return await self._state(self.keys.checkpoint("learner"))
+
+    async def pinned(self) -> tuple[Checkpoint, bytes] | None:
+        """Return the step that a freeze keeps in service."""
+        return await self._state(self.keys.pinned)
+
+    async def _state(self, key: str) -> tuple[Checkpoint, bytes] | None:
+        fields = await self.store.hash(key)
+        if not fields:
+            return None
+        meta, sha = self.unseal("checkpoint", fields, Checkpoint)
+        return meta, self._bytes("checkpoint", fields, sha)
+
+    # --- writing ------------------------------------------------------------------------------
+
+    async def restatus(self, number: int, status: str) -> tuple[str, dict[str, Any]]:
+        """Return the key and the script argument that give a version another status."""
+        meta, sha, _ = await self._version(number)
+        changed = Version.model_validate({**meta.model_dump(), "status": status})
+        change: dict[str, Any] = self.seal(f"version {number}", changed, sha=sha).fields()
+        if status == "rejected":
+            change["drop"] = True
+        return self.keys.version(number), change
+
+    async def found(self, learner: Learner, *, now: float, trusted: bool = False) -> bool:
+        """Store the first version and the first aliases, unless that has been done.
+
+        A fitted learner is version 1. An untrained one is version 0, and says so.
+        """
+        blob, digest = learner.to_bytes(), learner.digest()
+        number = 1 if learner.fitted else 0
+        version = Version(
+            version=number,
+            lineage=1,
+            step=0,
+            offset="0-0",
+            digest="",
+            state_digest=digest,
+            status="blessed",
+            cut_at=now,
+            untrained=not learner.fitted,
+        )
+        sealed = self.seal(f"version {number}", version, blob=blob)
+        aliases = self.seal_aliases(Aliases(champion=number, trusted=trusted))
+        founded = await self.store.run(
+            "found",
+            [self.keys.aliases, self.keys.version(number)],
+            [
+                str(number),
+                sealed.meta,
+                sealed.sha,
+                sealed.mac,
+                blob,
+                aliases["doc"],
+                aliases["mac"],
+                aliases["epoch"],
+            ],
+        )
+        return bool(founded)

@@ -1,0 +1,397 @@
+"""The records that flow through the loop: what was answered, what was said of it, what was decided.
+
+Requests are strict: an unknown key is refused. Stored records ignore keys they do not know, so that
+two releases can read one stream during an upgrade.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic_core import to_json
+
+from online_learner.errors import Invalid
+
+MAX_MAGNITUDE = 1e15  # a single 1e308 ruins a linear model for good
+MAX_FEATURES = 10_000
+MAX_TEXT = 65_536
+
+Scalar: TypeAlias = bool | int | float | str
+Label: TypeAlias = bool | int | str
+Output: TypeAlias = bool | int | float | str | None
+
+
+def _check_features(features: dict[str, Any]) -> dict[str, Any]:
+    if len(features) > MAX_FEATURES:
+        raise Invalid.at("/features", f"at most {MAX_FEATURES} features are taken")
+    for name, value in features.items():
+        kind = type(value)
+        if kind is float or kind is int:
+            if not abs(value) <= MAX_MAGNITUDE:  # refuses NaN as well
+                raise Invalid.at(
+                    f"/features/{name}", f"must be a finite number within ±{MAX_MAGNITUDE:g}"
+                )
+        elif kind is str:
+            if len(value) > MAX_TEXT:
+                raise Invalid.at(f"/features/{name}", f"text is longer than {MAX_TEXT} characters")
+        elif kind is not bool:
+            raise Invalid.at(f"/features/{name}", "must be a number, a string or a boolean")
+    return features
+
+
+def _check_value(value: Any) -> Any:
+    if not isinstance(value, bool | int | float | str):
+        raise Invalid.at("/value", "must be the right label or number")
+    if type(value) in (int, float) and not abs(value) <= MAX_MAGNITUDE:
+        raise Invalid.at("/value", f"must be a finite number within ±{MAX_MAGNITUDE:g}")
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        raise Invalid.at("/value", f"text is longer than {MAX_TEXT} characters")
+    return value
+
+
+Features: TypeAlias = Annotated[dict[str, Any], AfterValidator(_check_features)]
+Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Request(BaseModel):
+    """What a client sends."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Record(BaseModel):
+    """What the store keeps."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def pack(self) -> bytes:
+        """Return compact JSON; fields at their default are left out."""
+        return self.__pydantic_serializer__.to_json(self, exclude_defaults=True)
+
+
+# --- predictions ------------------------------------------------------------------------------
+
+
+class PredictRequest(Request):
+    """Ask for one answer."""
+
+    features: Features
+    top_k: Annotated[int, Field(ge=1, le=1000)] | None = None
+    session_id: Name | None = None
+    user_id: Name | None = None
+    external_id: Name | None = None
+    tags: dict[Name, Name] = {}
+
+
+class PredictBatchRequest(Request):
+    """Ask for several answers in one call; each instance succeeds or fails by itself."""
+
+    instances: Annotated[list[JsonValue], Field(min_length=1, max_length=1024)]
+
+
+class Ask(Record):
+    """Why a label is asked for, and the probability with which it was."""
+
+    reason: Literal["audit", "uncertain"]
+    probability: float
+
+
+class Shadow(Record):
+    """What one set of weights answered: unexplored, unblocked, at prediction time."""
+
+    version: int
+    lineage: int
+    step: int
+    output: Output
+    scores: dict[str, float] = {}
+
+
+class Prediction(Record):
+    """One answer, as it was given: all that feedback is later joined to."""
+
+    model: str
+    features: dict[str, Scalar]
+    output: Output
+    scores: dict[str, float] = {}
+    uncertainty: float = 0.0
+    version: int
+    lineage: int
+    step: int
+    role: str = "champion"
+    propensity: float = 1.0
+    generation: int = 0
+    ask: Ask | None = None
+    shadows: dict[str, Shadow] = {}
+    session_id: str | None = None
+    user_id: str | None = None
+    external_id: str | None = None
+    tags: dict[str, str] = {}
+    latency_ms: float = 0.0
+
+
+class Audit(Record):
+    """The part of an audited prediction that the gatekeeper reads: who answered what."""
+
+    generation: int
+    roles: dict[str, Shadow]
+
+
+# --- feedback ---------------------------------------------------------------------------------
+
+
+class Source(Request):
+    """Who says it."""
+
+    type: Literal["human", "system", "model"] = "human"
+    id: Name
+
+
+class Interface(Request):
+    """Where it was said, and in which place on the page."""
+
+    id: Name
+    variant: Name | None = None
+    position: int | None = None
+
+
+class FeedbackRequest(Request):
+    """The fields that every kind of feedback has."""
+
+    prediction_id: str
+    idempotency_key: Name | None = None
+    source: Source | None = None
+    user_id: Name | None = None
+    model_version: int | None = None
+    reasons: Annotated[list[Name], Field(max_length=32)] = []
+    interface: Interface | None = None
+    comment: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
+    observed_at: Annotated[str, Field(max_length=64)] | None = None
+    tags: dict[Name, Name] = {}
+    dry_run: bool = False
+
+
+class Thumbs(FeedbackRequest):
+    """This answer is good, or bad."""
+
+    kind: Literal["thumbs"]
+    value: bool
+
+
+class Correction(FeedbackRequest):
+    """The right answer: a label, or a number."""
+
+    kind: Literal["correction"]
+    value: Annotated[Any, AfterValidator(_check_value)]
+
+
+Signal: TypeAlias = Annotated[Thumbs | Correction, Field(discriminator="kind")]
+SIGNAL: TypeAdapter[Thumbs | Correction] = TypeAdapter(Signal)
+KINDS = ("thumbs", "correction")
+
+
+class FeedbackBatchRequest(Request):
+    """Several signals in one call; each is accepted or refused by itself."""
+
+    items: Annotated[list[JsonValue], Field(min_length=1, max_length=1024)]
+
+
+class Feedback(Record):
+    """One accepted signal."""
+
+    kind: str
+    value: Any
+    source: str  # "human:ada", "key:3f9c..."
+    prediction_id: str
+    tags: dict[str, str] = {}
+    reasons: list[str] = []
+    comment: str | None = None
+    interface: dict[str, Any] | None = None
+    observed_at: str | None = None
+    supersedes: str | None = None
+
+
+class Example(Record):
+    """What a signal means for learning: `features -> target`, with a weight."""
+
+    features: dict[str, Scalar]
+    target: Output
+    weight: float = 1.0
+
+
+class Control(Record):
+    """An entry of the feedback stream that is not a signal, but alters learning."""
+
+    action: Literal["reset"]
+    to_version: int
+    lineage: int
+    reason: str = ""
+
+
+# --- learning ---------------------------------------------------------------------------------
+
+
+class Step(Record):
+    """One commit of the learner. Its id in the stream is `to`, the last feedback entry it covers.
+
+    `digest` chains the entries in the order in which they were learned; `state_digest` is the
+    digest of the weights after the step, where it was taken.
+    """
+
+    lineage: int
+    step: int
+    after: str  # the feedback entry after which this step begins
+    to: str
+    signals: int
+    set_aside: list[str] = []  # entries that were not learned: quarantined, with the reason there
+    digest: str
+    state_digest: str | None = None
+    reset_to: int | None = None  # version that the weights were reset to, instead of learning
+
+
+class Checkpoint(Record):
+    """Full state of the learner as of one step. The blob lies beside it."""
+
+    lineage: int
+    step: int
+    offset: str
+    digest: str
+    state_digest: str
+    learned: int  # signals learned, ever
+    since_cut: int  # signals learned since the last version was cut
+    pid: int = 0
+    at: float = 0.0
+
+
+class Version(Record):
+    """A kept snapshot. Numbers count snapshots in the order in which they were cut."""
+
+    version: int
+    lineage: int
+    step: int
+    offset: str
+    digest: str
+    state_digest: str
+    parent: int | None = None
+    learned: int = 0
+    status: Literal["candidate", "blessed", "rejected"] = "candidate"
+    cut_at: float = 0.0
+    untrained: bool = False
+
+
+# --- deciding ---------------------------------------------------------------------------------
+
+
+class Aliases(Record):
+    """Who answers, and who is tested. One document, moved as one by compare-and-set on `epoch`."""
+
+    epoch: int = 1
+    generation: int = 1  # moves whenever the reference of the tests changes
+    lineage: int = 1  # only the learner of this lineage may publish
+    champion: int
+    following: bool = False  # the champion is the lineage's latest step
+    anchor: int | None = None
+    previous: int | None = None
+    challengers: tuple[int, ...] = ()
+    trusted: bool = False
+    frozen: bool = False
+    pinned: bool = False  # frozen while following: the pinned step answers
+
+    @property
+    def reference(self) -> int:
+        """The version that challengers have to beat."""
+        return self.anchor if self.following and self.anchor is not None else self.champion
+
+    def followed(self) -> Aliases:
+        """Return the aliases on the leash: the lineage answers, today's champion is the anchor."""
+        return self.model_copy(
+            update={
+                "following": True,
+                "anchor": self.champion,
+                "previous": self.champion,
+                "generation": self.generation + 1,
+                "trusted": True,
+            }
+        )
+
+    def pulled_to(self, version: int) -> Aliases:
+        """Return the aliases after a pull: an old version answers, a new lineage has to earn trust."""
+        return self.model_copy(
+            update={
+                "champion": version,
+                "previous": None,
+                "anchor": None,
+                "following": False,
+                "pinned": False,
+                "challengers": (),
+                "lineage": self.lineage + 1,
+                "generation": self.generation + 1,
+                "trusted": False,
+            }
+        )
+
+
+class Verdict(Record):
+    """A decision, with the numbers behind it and a sentence that says why."""
+
+    action: Literal["promote", "follow", "bless", "reject", "pull", "rollback", "freeze", "thaw"]
+    by: str  # policy, or the operator's key
+    sentence: str
+    version: int | None = None
+    reference: int | None = None
+    numbers: dict[str, float | int | str | None] = {}
+    epoch: int = 0
+    at: float = 0.0
+
+
+class Settled(Record):
+    """One settled audit: scalars only, no user data. Its id in the stream is the prediction's."""
+
+    answered: bool
+    points: dict[str, float] = {}  # test -> d
+
+
+class GateState(Record):
+    """The gatekeeper's state as of the last settled audit."""
+
+    settled: str = "0-0"
+    candidates: int = 0  # tests that were ever begun
+    promotions: int = 0
+    newest: int = 0  # the newest version that was looked at
+    answered: int = 0
+    unanswered: int = 0
+    trials: dict[str, Any] = {}
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a policy wants done: new aliases, and the verdict that explains them."""
+
+    aliases: Aliases
+    verdict: Verdict | None = None
+    reset_to: int | None = None  # version that the learner restarts from
+    statuses: dict[int, Literal["blessed", "rejected"]] = field(default_factory=dict)
+    pin: bool = False
+
+
+def label_key(label: Any) -> str:
+    """Return the name of a label as a JSON key.
+
+    >>> label_key(True), label_key("spam"), label_key(3)
+    ('true', 'spam', '3')
+    """
+    return label if isinstance(label, str) else json.dumps(label)
+
+
+def finite(numbers: Any) -> bool:
+    """Tell whether all of the numbers are finite."""
+    return all(map(math.isfinite, numbers))
+
+
+def pack(value: Any) -> bytes:
+    """Return compact JSON."""
+    return to_json(value)

@@ -1,0 +1,157 @@
+"""One YAML file and the environment, checked before anything starts.
+
+`OL_STORE`, `OL_DATA_DIR`, `OL_WINDOW_S`, ... win over the file. Every unknown key is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from online_learner.errors import ConfigError, did_you_mean, known_fields
+from online_learner.schema import label_key
+
+
+def _distinct(labels: list[bool | int | str] | None) -> list[bool | int | str] | None:
+    keys = [label_key(label) for label in labels or ()]
+    if len(set(keys)) < len(keys):
+        raise ValueError("two labels have the same name as JSON keys")
+    return labels
+
+
+class Section(BaseModel):
+    """A part of the file: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PromotionSpec(BaseModel):
+    """Which policy decides, by import path, and its own arguments beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    policy: str = "policies.promotion:Leash"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of the policy."""
+        return dict(self.model_extra or {})
+
+
+class ResourcesSpec(Section):
+    """What the feedback actor asks Ray for."""
+
+    num_cpus: float = 0.1
+    num_gpus: float = 0
+
+
+class ModelSpec(Section):
+    """One model: what it answers, what learns, and who decides about it."""
+
+    task: Literal["classification", "regression"]
+    learner: str
+    labels: Annotated[list[bool | int | str] | None, AfterValidator(_distinct)] = None
+    audit: Annotated[float, Field(ge=0, le=1)] = 0.1
+    audit_deadline_s: Annotated[float, Field(gt=0)] = 3600.0
+    promotion: PromotionSpec = PromotionSpec()
+    signals: str = "policies.signals:Signals"
+    resources: ResourcesSpec = ResourcesSpec()
+    batch_max: Annotated[int, Field(ge=1, le=8192)] = 512
+    publish_s: Annotated[float, Field(ge=0)] = 0.05
+    num_replicas: Annotated[int, Field(ge=1)] = 1
+
+
+class Settings(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(env_prefix="OL_", extra="forbid", frozen=True)
+
+    store: str = "auto"
+    data_dir: Path = Path(".online_learner")
+    profile: Literal["fast", "plain"] = "fast"
+    window_s: Annotated[float, Field(gt=0)] = 86_400.0
+    on_store_down: Literal["refuse", "answer_unlogged"] = "refuse"
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 1 << 20
+    gateways: Annotated[int, Field(ge=1)] = 1
+    models: dict[Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$")], ModelSpec]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file."""
+        return env_settings, init_settings
+
+    @classmethod
+    def load(cls, file: Path | str) -> Settings:
+        """Read a YAML file; the environment wins over it.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be read, or a key or value in it is wrong; says which and what to do.
+        """
+        try:
+            document = yaml.safe_load(Path(file).read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"cannot read the configuration {file}: {error}") from error
+        if not isinstance(document, dict):
+            raise ConfigError(
+                f"{file} must be a mapping of settings, not {type(document).__name__}"
+            )
+        return cls.parse(document, name=str(file))
+
+    @classmethod
+    def parse(cls, document: dict[str, Any], *, name: str = "configuration") -> Settings:
+        """Check a document that has been read already; the environment wins over it."""
+        if "REDIS_URL" in os.environ and document.get("store", "auto") == "auto":
+            document = {**document, "store": os.environ["REDIS_URL"]}
+        try:
+            return cls(**document)
+        except ValidationError as error:
+            raise ConfigError(f"{name}: {_explain(error)}") from None
+
+    def absolute(self) -> Settings:
+        """Return the settings with `data_dir` made absolute, so that other processes find it."""
+        return self.model_copy(update={"data_dir": self.data_dir.resolve()})
+
+    def model(self, name: str) -> ModelSpec:
+        """Return one model's part; `ConfigError` names the models that there are."""
+        if name not in self.models:
+            raise ConfigError(
+                f"no model '{name}' in the configuration.{did_you_mean(name, self.models)}"
+            )
+        return self.models[name]
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for found in error.errors(include_url=False):
+        place = ".".join(str(part) for part in found["loc"])
+        message = found["msg"]
+        if found["type"] == "extra_forbidden":
+            key = str(found["loc"][-1])
+            known = known_fields(_section(found["loc"]), ())
+            message = f"unknown key.{did_you_mean(key, known)} Known: {', '.join(known)}."
+        lines.append(f"{place}: {message}")
+    return "; ".join(lines)
+
+
+def _section(path: tuple[int | str, ...]) -> type[BaseModel]:
+    if path[:1] != ("models",) or len(path) < 3:
+        return Settings
+    return {"resources": ResourcesSpec}.get(str(path[2]) if len(path) > 3 else "", ModelSpec)

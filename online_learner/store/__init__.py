@@ -1,0 +1,246 @@
+"""The store: streams, scripts and blobs in a server that speaks the Redis protocol.
+
+`open_store` takes `redis://`, `rediss://` and `unix://` URLs; `auto` runs the bundled server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import redis.asyncio as aioredis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from online_learner.errors import ConfigError, Unavailable
+from online_learner.store.embedded import EmbeddedServer
+
+Durability: TypeAlias = Literal["fsynced", "os", "none", "unknown"]
+Fields: TypeAlias = dict[bytes, bytes]
+Entry: TypeAlias = tuple[str, Fields]
+
+TIMEOUT_S = 1.0
+SCRIPTS = ("journal", "ingest", "commit_step", "decide", "found")
+
+
+class Store:
+    """A connection to the server. Safe to share between tasks of one event loop.
+
+    Nothing is retried here: whether a write that timed out took place is unknown, and only the
+    caller knows whether to write it again would be right.
+    """
+
+    def __init__(self, url: str, *, server: EmbeddedServer | None = None) -> None:
+        self.url = url
+        self._server = server
+        options: dict[str, Any] = {
+            "protocol": 2,
+            "legacy_responses": False,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_connect_timeout": TIMEOUT_S,
+        }
+        self.redis: Any = aioredis.Redis.from_url(url, socket_timeout=TIMEOUT_S, **options)
+        # Blocking reads wait on a connection of their own, longer than a write may take.
+        self._waiting: Any = aioredis.Redis.from_url(url, socket_timeout=30.0, **options)
+        self._scripts = {name: self.redis.register_script(_source(name)) for name in SCRIPTS}
+
+    async def run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run one of the package's scripts; all of it takes place, or none."""
+        with translated():
+            return await self._scripts[script](keys=list(keys), args=list(args))
+
+    async def run_many(
+        self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
+    ) -> list[Any]:
+        """Run a script once a call, in one round trip. Each call is atomic; errors are returned."""
+        sha = self._scripts[script].sha
+        with translated():
+            for _ in range(2):
+                pipe = self.redis.pipeline(transaction=False)
+                for keys, args in calls:
+                    pipe.evalsha(sha, len(keys), *keys, *args)
+                replies = cast("list[Any]", await pipe.execute(raise_on_error=False))
+                missing = [i for i, reply in enumerate(replies) if _no_script(reply)]
+                if not missing:
+                    return replies
+                if len(missing) < len(calls):
+                    break
+                await self.redis.script_load(_source(script))
+            for i in missing:  # the server restarted amid the pipeline: only these did not run
+                replies[i] = await self._scripts[script](*map(list, calls[i]))
+            return replies
+
+    async def read(
+        self, offsets: dict[str, str], *, count: int, block_ms: int | None = None
+    ) -> dict[str, list[Entry]]:
+        """Read entries after the given offsets, at most `count` from each stream."""
+        client = self.redis if block_ms is None else self._waiting
+        with translated():
+            reply = await client.xread(offsets, count=count, block=block_ms)
+        return {
+            _text(stream): [(_text(entry), fields) for entry, fields in _entries(entries)]
+            for stream, entries in (reply or {}).items()
+        }
+
+    async def range(
+        self, stream: str, start: str = "-", end: str = "+", *, count: int | None = None
+    ) -> list[Entry]:
+        """Return the entries from `start` to `end`, both included (`(id` excludes it)."""
+        with translated():
+            reply = await self.redis.xrange(stream, start, end, count=count)
+        return [(_text(entry), fields) for entry, fields in reply]
+
+    async def latest(self, stream: str, count: int = 1) -> list[Entry]:
+        """Return the newest entries, newest first."""
+        with translated():
+            reply = await self.redis.xrevrange(stream, count=count)
+        return [(_text(entry), fields) for entry, fields in reply]
+
+    async def hash(self, key: str) -> Fields:
+        """Return the whole hash, empty where the key does not exist."""
+        with translated():
+            return cast("Fields", await self.redis.hgetall(key))
+
+    async def call(self, *command: Any) -> Any:
+        """Send any other command."""
+        with translated():
+            return await self.redis.execute_command(*command)
+
+    async def listen(self, channel: str) -> AsyncIterator[bytes]:
+        """Yield messages of a channel, for as long as the connection stands."""
+        async with self._waiting.pubsub(ignore_subscribe_messages=True) as pubsub:
+            with translated():
+                await pubsub.subscribe(channel)
+                while True:
+                    message = await pubsub.get_message(timeout=20.0)
+                    if message is not None:
+                        yield message["data"]
+
+    async def durability(self) -> Durability:
+        """Ask the server what an acknowledged write survives.
+
+        Returns
+        -------
+        `fsynced`: kill -9 and power cut; `os`: kill -9 of the server, not a power cut; `none`: it
+        may be lost at any time; `unknown`: the server does not say.
+        """
+        try:
+            config = await self.call("CONFIG", "GET", "append*")
+        except Unavailable:
+            raise
+        except ResponseError:
+            return "unknown"
+        found = _mapping(config)
+        if found.get("appendonly") != "yes":
+            return "none"
+        return "fsynced" if found.get("appendfsync") == "always" else "os"
+
+    async def eviction(self) -> str:
+        """Return the server's eviction policy, or `unknown`."""
+        try:
+            found = _mapping(await self.call("CONFIG", "GET", "maxmemory-policy"))
+        except ResponseError:
+            return "unknown"
+        return found.get("maxmemory-policy", "unknown")
+
+    async def close(self) -> None:
+        """Close the connections, and stop the server if this process started it."""
+        with contextlib.suppress(RedisError, OSError):
+            await self.redis.aclose()
+            await self._waiting.aclose()
+        if self._server is not None:
+            await asyncio.to_thread(self._server.stop)
+
+    async def __aenter__(self) -> Store:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+
+async def open_store(url: str, *, data_dir: Path | str = ".online_learner") -> Store:
+    """Open a store and check that it can be relied on.
+
+    Parameters
+    ----------
+    url
+        `redis://`, `rediss://`, `unix://`, or `auto`: the bundled server on a private socket under
+        `data_dir`, started unless it runs already.
+
+    Raises
+    ------
+    ConfigError
+        The URL has another scheme, or the server is set to evict keys.
+    Unavailable
+        No server answers.
+    """
+    server = None
+    if url == "auto":
+        server = EmbeddedServer.ensure(Path(data_dir))
+        url = server.url
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ConfigError(
+            f"store: '{url}' is none of auto, redis://host:port, rediss://host:port, unix:///path"
+        )
+    store = Store(url, server=server if server is not None and server.owned else None)
+    try:
+        await store.call("PING")
+        policy = await store.eviction()
+    except BaseException:
+        await store.close()
+        raise
+    if policy not in ("noeviction", "unknown"):
+        await store.close()
+        raise ConfigError(
+            f"the store's maxmemory-policy is {policy}: it would silently drop what was "
+            "acknowledged. Run `CONFIG SET maxmemory-policy noeviction` and put it in redis.conf."
+        )
+    return store
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn the client's connection errors into `Unavailable`."""
+    try:
+        yield
+    except (RedisConnectionError, RedisTimeoutError, OSError, asyncio.TimeoutError) as error:
+        raise Unavailable(
+            "the store does not answer; nothing was accepted. Try again; if it lasts, run "
+            "`online-learner doctor`."
+        ) from error
+    except ResponseError as error:
+        if str(error).startswith(("LOADING", "OOM", "MISCONF", "READONLY", "MASTERDOWN")):
+            raise Unavailable(f"the store refuses writes for now: {error}") from error
+        raise
+
+
+def _source(name: str) -> str:
+    return resources.files(__package__).joinpath(f"lua/{name}.lua").read_text()
+
+
+def _no_script(reply: Any) -> bool:
+    return (
+        isinstance(reply, ResponseError) and "NOSCRIPT" in f"{type(reply).__name__} {reply}".upper()
+    )
+
+
+def _entries(entries: Any) -> Any:
+    # redis-py nests the entries of a stream once more under RESP2.
+    return entries[0] if entries and isinstance(entries[0], list) else entries
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _mapping(reply: Any) -> dict[str, str]:
+    if isinstance(reply, dict):
+        return {_text(k): _text(v) for k, v in reply.items()}
+    return dict(zip(map(_text, reply[::2]), map(_text, reply[1::2]), strict=True))

