@@ -163,8 +163,18 @@ def from_validation(error: pydantic.ValidationError, model: Any = None) -> Servi
     return Invalid(detail, code=items[0]["code"], errors=items)
 
 
+def json_pointer(*path: int | str) -> str:
+    """Return a path as a JSON pointer (RFC 6901).
+
+    >>> json_pointer("features", "km/h")
+    '/features/km~1h'
+    """
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+
+
 def _item(found: Any, model: Any) -> dict[str, str]:
-    pointer = "".join(f"/{part}" for part in found["loc"])
+    tagged = any(tag in found["loc"][:1] for m in _models_in(model) for tag in _tags(m))
+    pointer = json_pointer(*found["loc"][tagged:])  # pydantic names the member of a union first
     message, code = found["msg"], "invalid_value"
     if found["type"] == "json_invalid":
         code, message = "malformed", f"the body is not valid JSON ({message})"

@@ -152,7 +152,7 @@ class Trainer:
             return
         entries = await self.store.range(self.keys.feedback, f"({step.after}", step.to)
         batch = self._interpret(entries)
-        batch.set_aside = dict.fromkeys(step.set_aside, "recorded")
+        batch.set_aside = dict(step.set_aside)
         self.learner.learn(batch.keep())
         self._advance(batch)
         if self.at.digest != step.digest:
@@ -224,10 +224,10 @@ class Trainer:
             after=before.offset,
             to=self.at.offset,
             signals=len(entries),
-            set_aside=list(batch.set_aside),
+            set_aside=batch.set_aside,
             digest=self.at.digest,
         )
-        await self._commit(step, batch.set_aside, publish=self._due_in_s() <= 0)
+        await self._commit(step, publish=self._due_in_s() <= 0)
 
     def _interpret(self, entries: Sequence[Entry]) -> Batch:
         """Turn signals into examples; what cannot be learned is set aside with its reason."""
@@ -328,7 +328,6 @@ class Trainer:
     async def _commit(
         self,
         step: Step | None = None,
-        set_aside: dict[str, str] | None = None,
         *,
         publish: bool,
     ) -> None:
@@ -337,7 +336,7 @@ class Trainer:
             "steps": [],
             "quarantine": [
                 {"entry": entry, "record": json.dumps({"reason": reason})}
-                for entry, reason in (set_aside or {}).items()
+                for entry, reason in (step.set_aside if step else {}).items()
             ],
         }
         keys = [

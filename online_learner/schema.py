@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 from pydantic_core import to_json
 
-from online_learner.errors import Invalid
+from online_learner.errors import Invalid, json_pointer
 
 MAX_MAGNITUDE = 1e15  # a single 1e308 ruins a linear model for good
 MAX_FEATURES = 10_000
@@ -32,15 +32,17 @@ def _check_features(features: dict[str, Any]) -> dict[str, Any]:
         kind = type(value)
         if kind is float or kind is int:
             if not abs(value) <= MAX_MAGNITUDE:  # refuses NaN as well
-                raise Invalid.at(
-                    f"/features/{name}", f"must be a finite number within ±{MAX_MAGNITUDE:g}"
-                )
+                raise _bad(name, f"must be a finite number within ±{MAX_MAGNITUDE:g}")
         elif kind is str:
             if len(value) > MAX_TEXT:
-                raise Invalid.at(f"/features/{name}", f"text is longer than {MAX_TEXT} characters")
+                raise _bad(name, f"text is longer than {MAX_TEXT} characters")
         elif kind is not bool:
-            raise Invalid.at(f"/features/{name}", "must be a number, a string or a boolean")
+            raise _bad(name, "must be a number, a string or a boolean")
     return features
+
+
+def _bad(feature: str, message: str) -> Invalid:
+    return Invalid.at(json_pointer("features", feature), message)
 
 
 def _check_value(value: Any) -> Any:
@@ -246,7 +248,7 @@ class Step(Record):
     after: str  # the feedback entry after which this step begins
     to: str
     signals: int
-    set_aside: list[str] = []  # entries that were not learned: quarantined, with the reason there
+    set_aside: dict[str, str] = {}  # entries that were not learned, with the reason
     digest: str
     state_digest: str | None = None
     reset_to: int | None = None  # version that the weights were reset to, instead of learning

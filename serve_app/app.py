@@ -1,0 +1,132 @@
+"""The Serve applications: one gateway, and for each model one of learner and gatekeeper.
+
+`build_gateway` and `build_model` are for `serve deploy` (see `serve.yaml`): they check their
+arguments, write them to the store as a configuration version, and return the application. Serve
+takes the arguments into an application's code version, so a changed model restarts its own learner
+and nothing else; gateways follow the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+
+from online_learner import config
+from online_learner.errors import ConfigError
+from online_learner.settings import ModelSpec, Settings
+from online_learner.store import Store, open_store
+from serve_app.feedback_actor import FeedbackActor
+from serve_app.gatekeeper import Gatekeeper
+from serve_app.gateway import create_app
+
+QUIET = {"enable_access_log": False, "log_level": "WARNING"}
+
+
+@serve.ingress()
+class Gateway:
+    """Answers predictions and takes feedback. Any number of replicas."""
+
+    def __init__(self, store_url: str, data_dir: str) -> None:
+        self._place = (store_url, data_dir)
+
+    def __serve_build_asgi_app__(self) -> Any:
+        return create_app(*self._place)
+
+    async def check_health(self) -> None:
+        """Raise where the application has not started. A store that is away is no reason to die."""
+        if self.app.state.service is None:  # type: ignore[attr-defined]
+            raise RuntimeError("the gateway has not started")
+
+
+def gateway(store_url: str, data_dir: str, *, replicas: int = 1) -> Application:
+    """Return the gateway application."""
+    deployment = serve.deployment(
+        Gateway,
+        name="Gateway",
+        num_replicas=replicas,
+        # Shedding load is the application's business: Serve's own refusal is not problem+json.
+        max_ongoing_requests=1000,
+        max_queued_requests=4000,
+        health_check_period_s=2,
+        health_check_timeout_s=10,
+        graceful_shutdown_timeout_s=5,
+        graceful_shutdown_wait_loop_s=0.1,
+        max_surge_percent=100,
+        ray_actor_options={"num_cpus": 0.1},
+        logging_config=QUIET,
+    )
+    return deployment.bind(store_url, data_dir)
+
+
+def model_app(model: str, spec: ModelSpec, store_url: str, data_dir: str) -> Application:
+    """Return the application of one model: its gatekeeper and its feedback actor."""
+
+    def single(kind: type, **options: Any) -> Any:
+        return serve.deployment(
+            kind,
+            name=f"{kind.__name__}-{model}",
+            num_replicas=1,
+            max_ongoing_requests=8,
+            max_queued_requests=16,
+            health_check_period_s=1,
+            health_check_timeout_s=10,
+            graceful_shutdown_timeout_s=3,
+            graceful_shutdown_wait_loop_s=0.1,
+            max_surge_percent=0,
+            ray_actor_options=options,
+            logging_config=QUIET,
+        )
+
+    actor = single(FeedbackActor, **spec.resources.model_dump())
+    keeper = single(Gatekeeper, num_cpus=0.1)
+    return keeper.bind(model, store_url, data_dir, actor.bind(model, store_url, data_dir))
+
+
+# --- for `serve deploy` -----------------------------------------------------------------------
+
+
+def build_gateway(args: dict[str, Any]) -> Application:
+    """Build the gateway from `{store, data_dir, window_s, ...}`: the settings without the models."""
+    settings = _settings({key: value for key, value in args.items() if key != "replicas"})
+    _publish(settings, lambda store: config.publish_settings(store, settings))
+    replicas = int(args.get("replicas", settings.gateways))
+    return gateway(settings.store, str(settings.data_dir), replicas=replicas)
+
+
+def build_model(args: dict[str, Any]) -> Application:
+    """Build one model's learner and gatekeeper from `{store, data_dir, model, spec}`."""
+    unknown = set(args) - {"store", "data_dir", "model", "spec"}
+    if unknown or not {"model", "spec"} <= set(args):
+        raise ConfigError("build_model takes store, data_dir, model and spec")
+    model = str(args["model"])
+    place = {key: args[key] for key in ("store", "data_dir") if key in args}
+    settings = _settings({**place, "models": {model: args["spec"]}})
+    spec = settings.model(model)
+    _publish(settings, lambda store: config.publish_model(store, model, spec))
+    return model_app(model, spec, settings.store, str(settings.data_dir))
+
+
+def _settings(document: dict[str, Any]) -> Settings:
+    settings = Settings.parse({"models": {}, **document}, name="serve.yaml").absolute()
+    if settings.store == "auto":
+        raise ConfigError(
+            "a cluster needs a store that every node reaches: set `store: redis://host:port` or "
+            "REDIS_URL. (`online-learner up` runs the bundled one.)"
+        )
+    return settings
+
+
+def _publish(settings: Settings, write: Callable[[Store], Awaitable[int]]) -> None:
+    async def run() -> None:
+        async with await open_store(settings.store, data_dir=Path(settings.data_dir)) as store:
+            await write(store)
+
+    if os.environ.get("OL_SECRET") is None and not settings.data_dir.exists():
+        settings.data_dir.mkdir(parents=True)
+    asyncio.run(run())

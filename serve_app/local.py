@@ -1,0 +1,270 @@
+"""Everything on this machine: the bundled store, a Ray of its own, the gateway and the models."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import secrets
+import socket
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from online_learner import auth, config
+from online_learner.errors import ConfigError, Unavailable
+from online_learner.settings import Settings
+from online_learner.store import Store, open_store
+from serve_app.guardian import Guardian
+
+READY_S = 120.0
+_INGRESS_PORTS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the running system is, and the key that it takes."""
+
+    url: str
+    key: str
+    store: str
+    pid: int
+
+    def write(self, data_dir: Path) -> None:
+        """Leave a note for the command line, readable by this user only."""
+        path = data_dir / "endpoint.json"
+        handle = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+        with os.fdopen(handle, "w") as file:
+            json.dump(
+                {"url": self.url, "key": self.key, "store": self.store, "pid": self.pid}, file
+            )
+
+
+@contextlib.contextmanager
+def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000) -> Iterator[Endpoint]:
+    """Start everything, yield where it is, and stop everything it started.
+
+    Call it from the main thread, before Ray is imported.
+
+    Raises
+    ------
+    ConfigError
+        It runs already on this `data_dir`, or the port is taken.
+    """
+    settings = settings.absolute()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_only_one(settings.data_dir))
+        _check_port(host, port)
+        store_url = stack.enter_context(_store(settings))
+        settings = settings.model_copy(update={"store": store_url})
+        key = os.environ.get("OL_API_KEY") or _kept_key(settings.data_dir)
+        asyncio.run(_prepare(settings, key))
+        endpoint = Endpoint(f"http://{host}:{port}", key, store_url, os.getpid())
+        stack.enter_context(_ray(settings, host, port))
+        _wait_until_ready(endpoint.url)
+        endpoint.write(settings.data_dir)
+        stack.callback((settings.data_dir / "endpoint.json").unlink, missing_ok=True)
+        yield endpoint
+
+
+@contextlib.contextmanager
+def _only_one(data_dir: Path) -> Iterator[None]:
+    with (data_dir / "up.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"it is running already on {data_dir}: see `online-learner status`, or give "
+                "another data_dir"
+            ) from None
+        yield
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"{host}:{port} cannot be used ({error}): give another --port"
+            ) from None
+
+
+@contextlib.contextmanager
+def _store(settings: Settings) -> Iterator[str]:
+    """Keep the store open, and so the bundled one running, until the end."""
+    runner = asyncio.Runner()
+    store: Store = runner.run(open_store(settings.store, data_dir=settings.data_dir))
+    try:
+        yield store.url
+    finally:
+        runner.run(store.close())
+        runner.close()
+
+
+def _kept_key(data_dir: Path) -> str:
+    path = data_dir / "api_key"
+    with contextlib.suppress(FileExistsError):
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(auth.new_key())
+    return path.read_text().strip()
+
+
+async def _prepare(settings: Settings, key: str) -> None:
+    async with await open_store(settings.store) as store:
+        await config.publish(store, settings)
+        await auth.allow(store, key, name="up")
+
+
+@contextlib.contextmanager
+def _ray(settings: Settings, host: str, port: int) -> Iterator[None]:
+    """Run a Ray of our own, quiet and in a private folder, with all applications deployed."""
+    token = f"ol-{secrets.token_hex(4)}"
+    # The paths of Ray's sockets must stay short, so this is not under data_dir.
+    folder = Path(tempfile.gettempdir()) / token
+    folder.mkdir(mode=0o700)
+    guardian = Guardian(token, folder)
+    os.environ.update(_environment(settings.profile, folder, port))
+    log_file = (settings.data_dir / "ray.log").open("a")
+    # Ray prints what its workers say, and that they died, to sys.stdout.
+    with log_file, contextlib.redirect_stdout(log_file), contextlib.redirect_stderr(log_file):
+        try:
+            _deploy(settings, folder, host, port)
+            with (
+                contextlib.redirect_stdout(sys.__stdout__),
+                contextlib.redirect_stderr(sys.__stderr__),
+            ):
+                yield
+        finally:
+            _stop()
+            guardian.release()
+
+
+def _deploy(settings: Settings, folder: Path, host: str, port: int) -> None:
+    sys.path.insert(0, os.getcwd())  # so that workers find a learner beside the configuration
+    import ray
+    from ray import serve
+    from ray.serve.api import RunTarget
+
+    from serve_app.app import QUIET, gateway, model_app
+
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=False,
+        num_cpus=max(4, os.cpu_count() or 1),
+        object_store_memory=80 << 20,
+        namespace="serve",
+        _temp_dir=str(folder),
+    )
+    serve.start(http_options={"host": host, "port": port}, logging_config=QUIET)
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    place = (settings.store, str(settings.data_dir))
+    targets = [
+        RunTarget(
+            gateway(*place, replicas=settings.gateways),
+            name="gateway",
+            route_prefix="/",
+            logging_config=QUIET,
+        )
+    ]
+    targets += [
+        RunTarget(
+            model_app(model, spec, *place),
+            name=f"model-{model}",
+            route_prefix=None,
+            logging_config=QUIET,
+        )
+        for model, spec in settings.models.items()
+    ]
+    serve.run_many(targets)
+
+
+def _stop() -> None:
+    ray: Any = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return
+    from ray import serve
+
+    with contextlib.suppress(Exception):
+        serve.shutdown()
+    ray.shutdown()
+
+
+def _environment(profile: str, folder: Path, port: int) -> dict[str, str]:
+    """Return what Ray reads from the environment, and has to find there before it starts."""
+    quiet = {
+        "RAY_AUTH_MODE": "disabled",  # the dashboard is off, and nothing else listens but for us
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+    }
+    if profile == "plain":
+        return {**quiet, "RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
+    place = folder / "h"
+    stats, metrics, fallback_http, fallback_grpc = _free_ports(4)
+    first = _free_range(_INGRESS_PORTS)
+    return {
+        **quiet,
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{place}/haproxy.cfg",
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{place}/admin.sock",
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{place}/metrics.sock",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": f"{place}",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{place}/server-state",
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_http),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + _INGRESS_PORTS - 1),
+    }
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def _free_range(count: int) -> int:
+    """Return the first of `count` ports in a row that are free, below the kernel's own range."""
+    for _ in range(100):
+        first = 20_000 + secrets.randbelow(10_000)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for port in range(first, first + count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+    raise ConfigError("no range of free ports was found between 20000 and 30000")
+
+
+def _wait_until_ready(url: str) -> None:
+    deadline = time.monotonic() + READY_S
+    problem: Exception | None = None
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=2) as response:
+                response.read()
+                return
+        except OSError as error:
+            problem = error
+            time.sleep(0.05)
+    raise Unavailable(f"it was not ready within {READY_S:.0f} s: {problem}")

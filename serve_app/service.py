@@ -1,0 +1,172 @@
+"""What a gateway replica holds: the store, the keys, and a room for every configured model.
+
+A room keeps its weights current by message, with a poll behind it, and follows the configuration in
+the store: a model that is added there gets a room, and nothing is restarted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from online_learner import config
+from online_learner.auth import Keychain
+from online_learner.errors import NotFound, OnlineLearnerError, did_you_mean
+from online_learner.ids import Address, Keyring, model_hash
+from online_learner.ingest import Ingest
+from online_learner.loop import Stages, wire
+from online_learner.settings import Settings
+from online_learner.store import Store, open_store
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+COALESCE_S = 0.05
+READ_BACK_S = 30.0
+
+
+class Service:
+    """The state of one gateway replica, on one event loop."""
+
+    def __init__(self, store: Store, settings: Settings, keyring: Keyring) -> None:
+        self.store = store
+        self.settings = settings
+        self.keyring = keyring
+        self.keychain = Keychain()
+        self.rooms: dict[str, Stages] = {}
+        self.ingest = Ingest(store, keyring, settings.models, settings.window_s)
+        self._config_version = 0
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    @classmethod
+    async def open(cls, store_url: str, data_dir: Path) -> Service:
+        """Connect, read the configuration, and start to follow it."""
+        store = await open_store(store_url, data_dir=data_dir)
+        settings = await config.fetch(store)
+        service = cls(store, settings, Keyring.load(data_dir))
+        service.ingest.durability = await store.durability()
+        await service._follow_config()
+        service._spawn("config", service._poll_config)
+        return service
+
+    async def close(self) -> None:
+        """Stop following, and disconnect."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self.store.close()
+
+    def room(self, model: str) -> Stages:
+        """Return the room of a model; raises `NotFound` with a did-you-mean."""
+        if model not in self.rooms:
+            hint = did_you_mean(model, self.rooms)
+            raise NotFound(
+                f"no model '{model}' is served here.{hint} See GET /v1/models.",
+                code="unknown_model",
+            )
+        return self.rooms[model]
+
+    def open_feedback_id(self, feedback_id: str) -> tuple[Stages, Address]:
+        """Return the room and the address of a feedback id."""
+        model_digest, address = self.keyring.open("feedback", feedback_id)
+        for model, room in self.rooms.items():
+            if model_hash(model) == model_digest:
+                return room, address
+        raise NotFound("this feedback_id is of a model not served here", code="unknown_feedback")
+
+    # --- following ----------------------------------------------------------------------------
+
+    def _spawn(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        self._tasks[name] = asyncio.create_task(_forever(name, work))
+
+    async def _poll_config(self) -> None:
+        await asyncio.sleep(POLL_S)
+        await self._follow_config()
+
+    async def _follow_config(self) -> None:
+        await self.keychain.refresh(self.store)
+        version = await config.version(self.store)
+        if version == self._config_version:
+            return
+        self.settings = await config.fetch(self.store)
+        self.ingest.models = self.settings.models
+        self.ingest.window_s = self.settings.window_s
+        for model, spec in self.settings.models.items():
+            known = self.rooms.get(model)
+            if known is None or known.predictor.spec != spec:
+                self._open_room(model)
+        for model in set(self.rooms) - set(self.settings.models):
+            self._close_room(model)
+        self._config_version = version
+
+    def _open_room(self, model: str) -> None:
+        self._close_room(model)
+        room = wire(self.store, self.keyring, model, self.settings.model(model))
+        self.rooms[model] = room
+        moved = asyncio.Event()
+
+        async def listen() -> None:
+            async for _ in self.store.listen(room.registry.keys.swap):
+                moved.set()
+
+        async def refresh() -> None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(moved.wait(), POLL_S)
+            moved.clear()
+            await room.follower.refresh()
+            await asyncio.sleep(COALESCE_S)
+
+        self._spawn(f"listen {model}", listen)
+        self._spawn(f"refresh {model}", refresh)
+
+    def _close_room(self, model: str) -> None:
+        self.rooms.pop(model, None)
+        for name in (f"listen {model}", f"refresh {model}"):
+            task = self._tasks.pop(name, None)
+            if task is not None:
+                task.cancel()
+
+    async def ready(self) -> dict[str, Any]:
+        """Return what readiness rests on; `ready` is false while anything is missing."""
+        durability = await self.store.durability()
+        self.ingest.durability = durability
+        models = {}
+        for model, room in self.rooms.items():
+            beats = [
+                await self.store.call("EXISTS", room.registry.keys.heartbeat(writer))
+                for writer in ("learner", "gatekeeper")
+            ]
+            models[model] = {
+                "weights": room.predictor.bundle is not None,
+                "learner": bool(beats[0]),
+                "gatekeeper": bool(beats[1]),
+            }
+        ready = all(all(parts.values()) for parts in models.values())
+        return {"ready": ready, "durability": durability, "models": models}
+
+
+async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Do the work again and again; what goes wrong is logged, and tried again with backoff."""
+    wait_s = 0.05
+    while True:
+        started = time.monotonic()
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise
+        except OnlineLearnerError as error:
+            log.warning("%s: %s", name, error)
+        except Exception:
+            log.exception("%s failed", name)
+        else:
+            wait_s = 0.05
+            continue
+        if time.monotonic() - started > READ_BACK_S:
+            wait_s = 0.05
+        await asyncio.sleep(wait_s)
+        wait_s = min(2.0, wait_s * 2)

@@ -1,0 +1,135 @@
+"""A single writer as a Serve deployment: a stage that takes turns on a thread and loop of its own.
+
+On Serve's loop, a batch that takes long to learn would starve the health check, and the writer would
+be killed for working. Here the check looks at the thread and at how long ago it last came around.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from online_learner import config
+from online_learner.errors import Conflict, Fenced, Unavailable
+from online_learner.ids import Keyring
+from online_learner.loop import Stages, wire
+from online_learner.settings import ModelSpec
+from online_learner.store import Store, open_store
+from online_learner.store.keys import Keys
+
+log = logging.getLogger(__name__)
+
+BLOCK_MS = 500
+BEAT_S = 1.0
+BEAT_EXPIRES_S = 5
+STUCK_S = 120.0
+
+
+class Stage(Protocol):
+    """A stage with a single writer: `learn.Trainer`, `promote.Gatekeeper`."""
+
+    async def turn(self, *, block_ms: int | None = None) -> int:
+        """Do what there is to do; wait for it up to `block_ms`."""
+
+
+class Writer:
+    """Runs one stage of one model until told to stop.
+
+    Parameters
+    ----------
+    role
+        `learner` or `gatekeeper`, as in the keys.
+    pick
+        Returns the stage to run out of a model's stages.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        model: str,
+        store_url: str,
+        data_dir: str,
+        pick: Callable[[Stages], Stage],
+    ) -> None:
+        self.role = role
+        self.model = model
+        self._store_url = store_url
+        self._data_dir = Path(data_dir)
+        self._pick = pick
+        self._came_around = time.monotonic()
+        self._beat_at = 0.0
+        self._failure: BaseException | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._main, name=role, daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise `RuntimeError` where the writer is dead or stuck, so that Serve replaces it."""
+        if not self._thread.is_alive():
+            raise RuntimeError(f"the {self.role} of '{self.model}' has ended") from self._failure
+        if time.monotonic() - self._came_around > STUCK_S:
+            raise RuntimeError(f"the {self.role} of '{self.model}' is stuck")
+
+    async def stop(self) -> None:
+        """End after the turn under way."""
+        self._stopping.set()
+        await asyncio.to_thread(self._thread.join, 2 * BLOCK_MS / 1000)
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException as error:
+            log.exception("the %s of '%s' failed", self.role, self.model)
+            self._failure = error
+
+    async def _run(self) -> None:
+        async with await open_store(self._store_url, data_dir=self._data_dir) as store:
+            keyring = Keyring.load(self._data_dir)
+            spec, stages, stage = None, None, None
+            while not self._stopping.is_set():
+                self._came_around = time.monotonic()
+                try:
+                    found = await self._beat(store, spec)
+                    if stages is None or found != spec:
+                        spec = found
+                        stages = wire(store, keyring, self.model, spec)
+                        stage = self._pick(stages)
+                    assert stage is not None
+                    await stage.turn(block_ms=BLOCK_MS)
+                except Fenced as error:
+                    log.warning("%s; standing by", error)
+                    await self._stand_by(store)
+                except (Unavailable, Conflict) as error:
+                    log.warning("%s of '%s': %s", self.role, self.model, error)
+                    await asyncio.sleep(0.2)
+
+    async def _beat(self, store: Store, spec: ModelSpec | None) -> ModelSpec:
+        """Show that the writer is alive, and look whether its configuration has changed."""
+        now = time.monotonic()
+        if spec is not None and now - self._beat_at < BEAT_S:
+            return spec
+        self._beat_at = now
+        settings = await config.fetch(store)
+        spec = settings.model(self.model)
+        key = Keys(self.model).heartbeat(self.role)
+        beat = json.dumps({"pid": os.getpid(), "at": time.time()})
+        await store.call("SET", key, beat, "EX", BEAT_EXPIRES_S)
+        return spec
+
+    async def _stand_by(self, store: Store) -> None:
+        """Wait while the successor lives; Serve may still stop it, and then this one goes on."""
+        key = Keys(self.model).heartbeat(self.role)
+        alive: object = True
+        while alive and not self._stopping.is_set():
+            self._came_around = time.monotonic()
+            await asyncio.sleep(BEAT_EXPIRES_S + 1.0)
+            with contextlib.suppress(Unavailable):
+                alive = await store.call("EXISTS", key)

@@ -1,0 +1,172 @@
+"""What all tests share: one real server for the session, and a loop on it with a clock to turn.
+
+`server` and `data_dir` live for the session; `store`, `keyring`, `clock`, `make_settings`,
+`open_loop` and `loop` for one test. Whoever asks for `store`, `open_loop` or `loop` finds the
+server empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from online_learner.ids import Keyring
+from online_learner.loop import Loop
+from online_learner.settings import Settings
+from online_learner.store import Store, open_store
+from online_learner.store.embedded import EmbeddedServer
+
+hypothesis.settings.register_profile(
+    "house", deadline=None, database=None, derandomize=True, print_blob=True
+)
+hypothesis.settings.load_profile("house")
+
+WEB = {
+    "task": "classification",
+    "labels": [False, True],
+    "learner": "river.linear_model:LogisticRegression",
+}
+TOPIC = {
+    "task": "classification",
+    "labels": ["news", "sport", "science"],
+    "learner": "river.naive_bayes:GaussianNB",
+}
+RENT = {"task": "regression", "learner": "river.linear_model:LinearRegression"}
+
+
+class ManualClock:
+    """Seconds since the epoch that pass only when a test says so; starts at the real time.
+
+    The server stamps entries with its own clock, so ages are only right near the real time.
+    """
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("OL_") or name == "REDIS_URL":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the data directory of the session: the server's files and the signing secret."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def server(data_dir: Path) -> Iterator[EmbeddedServer]:
+    """Run the bundled server for the whole session."""
+    running = EmbeddedServer.ensure(data_dir)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+async def store(server: EmbeddedServer) -> AsyncIterator[Store]:
+    """Return an open store on the session's server, which is emptied first."""
+    async with await open_store(server.url) as opened:
+        await opened.call("FLUSHALL")
+        yield opened
+
+
+@pytest.fixture
+def keyring() -> Keyring:
+    """Return a keyring with one fixed key."""
+    return Keyring({1: bytes(range(32))})
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Return a clock that only the test moves."""
+    return ManualClock()
+
+
+@pytest.fixture
+def make_settings(server: EmbeddedServer, data_dir: Path) -> Callable[..., Settings]:
+    """Return a factory of settings on the session's server.
+
+    `make_settings(web={"audit": 1.0}, window_s=60)` changes the model `web`, and the window. The
+    models are `web` (labels false and true), `topic` (three labels) and `rent` (a number); only
+    those named are configured, and `web` where none is. A model of another name is taken as given.
+    """
+    known = {"web": WEB, "topic": TOPIC, "rent": RENT}
+
+    def make(**changes: Any) -> Settings:
+        models = {
+            name: known.get(name, {}) | changes.pop(name)
+            for name in list(changes)
+            if isinstance(changes[name], dict)
+        }
+        document = {"store": server.url, "data_dir": data_dir, "models": models or {"web": WEB}}
+        return Settings.parse(document | changes)
+
+    return make
+
+
+@pytest.fixture
+async def open_loop(
+    store: Store, make_settings: Callable[..., Settings], clock: ManualClock
+) -> AsyncIterator[Callable[..., Awaitable[Loop]]]:
+    """Return a factory of loops with the manual clock and a seeded random source.
+
+    All of them share the session's server: a second loop is a second process of the same service.
+    They are closed after the test.
+    """
+    async with AsyncExitStack() as opened:
+
+        async def open_one(settings: Settings | None = None, *, seed: int = 0) -> Loop:
+            loop = await Loop.open(
+                settings or make_settings(), clock=clock, rng=random.Random(seed)
+            )
+            return await opened.enter_async_context(loop)
+
+        yield open_one
+
+
+@pytest.fixture
+async def loop(open_loop: Callable[..., Awaitable[Loop]]) -> Loop:
+    """Return a loop with the model `web`: `{...} -> false | true`."""
+    return await open_loop()
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Awaitable[None]]:
+    """Return `await eventually(condition, within_s=5)`: poll a condition until it holds, or fail.
+
+    The condition may be a plain function or return an awaitable.
+    """
+
+    async def poll(condition: Callable[[], Any], *, within_s: float = 5.0) -> None:
+        deadline = time.monotonic() + within_s
+        while True:
+            found = condition()
+            if isinstance(found, Awaitable):
+                found = await found
+            if found:
+                return
+            if time.monotonic() > deadline:
+                pytest.fail(f"did not come true within {within_s:g} s")
+            await asyncio.sleep(0.005)
+
+    return poll
