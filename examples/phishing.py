@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from river import linear_model, preprocessing
-from river.base import Classifier
+from river import compose, linear_model, preprocessing
 
 
-def learner() -> Classifier:
+def learner() -> compose.Pipeline:
     """Return an untrained pipeline."""
     return preprocessing.StandardScaler() | linear_model.LogisticRegression()

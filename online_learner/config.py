@@ -21,10 +21,14 @@ async def publish(store: Store, settings: Settings) -> int:
     document = settings.model_dump(mode="json")
     wanted = {f"{_MODEL}{name}": json.dumps(spec) for name, spec in document.pop("models").items()}
     current = await store.hash(CONFIG)
-    gone = [key for key in map(bytes.decode, current) if key.startswith(_MODEL) and key not in wanted]
+    gone = [
+        key for key in map(bytes.decode, current) if key.startswith(_MODEL) and key not in wanted
+    ]
     if gone:
         await store.call("HDEL", CONFIG, *gone)
-    return await _write(store, current, {"settings": json.dumps(document)} | wanted, changed=bool(gone))
+    return await _write(
+        store, current, {"settings": json.dumps(document)} | wanted, changed=bool(gone)
+    )
 
 
 async def publish_settings(store: Store, settings: Settings) -> int:

@@ -52,7 +52,7 @@ class Journal:
         arguments: list[bytes | str] = []
         for nonce, prediction in zip(nonces, predictions, strict=True):
             arguments += (nonce, prediction.pack(), _audit(prediction))
-        done = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[list[Address]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(nonces, arguments, done))
         if self._flusher is None:
             self._flusher = asyncio.create_task(self._flush())

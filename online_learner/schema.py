@@ -16,6 +16,11 @@ from pydantic_core import to_json
 
 from online_learner.errors import Invalid, json_pointer
 
+Status: TypeAlias = Literal["candidate", "blessed", "rejected"]
+Action: TypeAlias = Literal[
+    "promote", "follow", "bless", "reject", "pull", "rollback", "freeze", "thaw"
+]
+
 MAX_MAGNITUDE = 1e15  # a single 1e308 ruins a linear model for good
 MAX_FEATURES = 10_000
 MAX_TEXT = 65_536
@@ -29,6 +34,8 @@ def _check_features(features: dict[str, Any]) -> dict[str, Any]:
     if len(features) > MAX_FEATURES:
         raise Invalid.at("/features", f"at most {MAX_FEATURES} features are taken")
     for name, value in features.items():
+        if not _is_utf8(name):
+            raise Invalid.at("/features", "a name is not valid Unicode: half a surrogate pair")
         kind = type(value)
         if kind is float or kind is int:
             if not abs(value) <= MAX_MAGNITUDE:  # refuses NaN as well
@@ -36,9 +43,22 @@ def _check_features(features: dict[str, Any]) -> dict[str, Any]:
         elif kind is str:
             if len(value) > MAX_TEXT:
                 raise _bad(name, f"text is longer than {MAX_TEXT} characters")
+            if not _is_utf8(value):
+                raise _bad(name, "is not valid Unicode: half a surrogate pair")
         elif kind is not bool:
             raise _bad(name, "must be a number, a string or a boolean")
     return features
+
+
+def _is_utf8(text: str) -> bool:
+    # Python's own JSON parser lets "\ud800" pass, and then no encoder takes it.
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _bad(feature: str, message: str) -> Invalid:
@@ -48,10 +68,12 @@ def _bad(feature: str, message: str) -> Invalid:
 def _check_value(value: Any) -> Any:
     if not isinstance(value, bool | int | float | str):
         raise Invalid.at("/value", "must be the right label or number")
-    if type(value) in (int, float) and not abs(value) <= MAX_MAGNITUDE:
+    if not isinstance(value, str) and not abs(value) <= MAX_MAGNITUDE:
         raise Invalid.at("/value", f"must be a finite number within ±{MAX_MAGNITUDE:g}")
     if isinstance(value, str) and len(value) > MAX_TEXT:
         raise Invalid.at("/value", f"text is longer than {MAX_TEXT} characters")
+    if isinstance(value, str) and not _is_utf8(value):
+        raise Invalid.at("/value", "is not valid Unicode: half a surrogate pair")
     return value
 
 
@@ -279,7 +301,7 @@ class Version(Record):
     state_digest: str
     parent: int | None = None
     learned: int = 0
-    status: Literal["candidate", "blessed", "rejected"] = "candidate"
+    status: Status = "candidate"
     cut_at: float = 0.0
     untrained: bool = False
 
@@ -339,7 +361,7 @@ class Aliases(Record):
 class Verdict(Record):
     """A decision, with the numbers behind it and a sentence that says why."""
 
-    action: Literal["promote", "follow", "bless", "reject", "pull", "rollback", "freeze", "thaw"]
+    action: Action
     by: str  # policy, or the operator's key
     sentence: str
     version: int | None = None
@@ -376,7 +398,7 @@ class Move:
     aliases: Aliases
     verdict: Verdict | None = None
     reset_to: int | None = None  # version that the learner restarts from
-    statuses: dict[int, Literal["blessed", "rejected"]] = field(default_factory=dict)
+    statuses: dict[int, Status] = field(default_factory=dict)
     pin: bool = False
 
 

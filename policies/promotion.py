@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from online_learner.evidence import Case, Duel, Trial, labels_to_go, log_threshold
-from online_learner.schema import Aliases, Move, Verdict
+from online_learner.schema import Action, Aliases, Move, Status, Verdict
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,9 @@ class Sequential:
             }
         )
         verdict = self._verdict(case, trial, "bless" if before.following else "promote", winner)
-        statuses = {winner: "blessed"} | dict.fromkeys(fallen, "rejected")
-        return Move(after, verdict, statuses=statuses)  # type: ignore[arg-type]
+        statuses: dict[int, Status] = {winner: "blessed"}
+        statuses |= dict.fromkeys(fallen, "rejected")
+        return Move(after, verdict, statuses=statuses)
 
     def _retire(self, case: Case) -> Move | None:
         for version, trial in self._ladder(case):
@@ -116,7 +117,7 @@ class Sequential:
                 )
         return None
 
-    def _verdict(self, case: Case, trial: Trial, action: str, version: int) -> Verdict:
+    def _verdict(self, case: Case, trial: Trial, action: Action, version: int) -> Verdict:
         reference = case.aliases.reference
         goal = self.goal(case, trial)
         more = labels_to_go(trial.log_e, goal, trial.n)
@@ -133,7 +134,7 @@ class Sequential:
         if action == "reject" and more is not None:
             sentence += f" About {more} more labels would have decided it."
         return Verdict(
-            action=action,  # type: ignore[arg-type]
+            action=action,
             by=type(self).__name__,
             sentence=sentence,
             version=version,

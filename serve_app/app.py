@@ -46,7 +46,7 @@ class Gateway:
 
 def gateway(store_url: str, data_dir: str, *, replicas: int = 1) -> Application:
     """Return the gateway application."""
-    deployment = serve.deployment(
+    deployment: Any = serve.deployment(
         Gateway,
         name="Gateway",
         num_replicas=replicas,
@@ -61,7 +61,8 @@ def gateway(store_url: str, data_dir: str, *, replicas: int = 1) -> Application:
         ray_actor_options={"num_cpus": 0.1},
         logging_config=QUIET,
     )
-    return deployment.bind(store_url, data_dir)
+    bound: Application = deployment.bind(store_url, data_dir)
+    return bound
 
 
 def model_app(model: str, spec: ModelSpec, store_url: str, data_dir: str) -> Application:
@@ -85,7 +86,9 @@ def model_app(model: str, spec: ModelSpec, store_url: str, data_dir: str) -> App
 
     actor = single(FeedbackActor, **spec.resources.model_dump())
     keeper = single(Gatekeeper, num_cpus=0.1)
-    return keeper.bind(model, store_url, data_dir, actor.bind(model, store_url, data_dir))
+    learner = actor.bind(model, store_url, data_dir)
+    bound: Application = keeper.bind(model, store_url, data_dir, learner)
+    return bound
 
 
 # --- for `serve deploy` -----------------------------------------------------------------------
@@ -105,7 +108,7 @@ def build_model(args: dict[str, Any]) -> Application:
     if unknown or not {"model", "spec"} <= set(args):
         raise ConfigError("build_model takes store, data_dir, model and spec")
     model = str(args["model"])
-    place = {key: args[key] for key in ("store", "data_dir") if key in args}
+    place: dict[str, Any] = {key: args[key] for key in ("store", "data_dir") if key in args}
     settings = _settings({**place, "models": {model: args["spec"]}})
     spec = settings.model(model)
     _publish(settings, lambda store: config.publish_model(store, model, spec))

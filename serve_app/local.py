@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import importlib
 import json
 import logging
 import os
@@ -197,8 +198,7 @@ def _stop() -> None:
     ray: Any = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return
-    from ray import serve
-
+    serve: Any = importlib.import_module("ray.serve")
     with contextlib.suppress(Exception):
         serve.shutdown()
     ray.shutdown()

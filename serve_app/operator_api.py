@@ -158,13 +158,14 @@ async def _operate(room: Stages, action: str, who: Credential, **options: Any) -
 def _document(app: FastAPI) -> dict[str, Any]:
     """Return one OpenAPI document, the hot routes included."""
     document = app.openapi()
-    for path, body, title in (
+    routes: tuple[tuple[str, Any, str], ...] = (
         ("/v1/models/{model}/predict", PredictRequest, "Predict"),
         ("/v1/models/{model}/predict_batch", PredictBatchRequest, "Predict several"),
         ("/v1/feedback", Signal, "Feedback"),
         ("/v1/feedback_batch", FeedbackBatchRequest, "Feedback, several"),
-    ):
-        schema = TypeAdapter(body).json_schema(ref_template="#/components/schemas/{model}")
+    )
+    for path, body, title in routes:
+        schema = TypeAdapter[Any](body).json_schema(ref_template="#/components/schemas/{model}")
         document.setdefault("components", {}).setdefault("schemas", {}).update(
             schema.pop("$defs", {})
         )

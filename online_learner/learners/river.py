@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 import pickle
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
+
+from river import base, compose
 
 from online_learner.errors import StateError
 from online_learner.learners import Answer
 from online_learner.learners.digest import state_digest
-from online_learner.schema import Example, Features, Label, label_key
+from online_learner.schema import Example, Features, Label, finite, label_key
 
 
 class RiverLearner:
@@ -45,6 +47,7 @@ class RiverLearner:
         last = getattr(model, "steps", None)
         final = list(last.values())[-1] if last else model
         self._weighted = "w" in inspect.signature(final.learn_one).parameters
+        self._notes = list(_notes(model))
 
     @property
     def fitted(self) -> bool:
@@ -57,8 +60,8 @@ class RiverLearner:
         return [answer(features) for features in batch]
 
     def _classify(self, features: Features) -> Answer:
-        found = self.model.predict_proba_one(features)
-        if not found:  # it has seen no label yet
+        found = self._ask(self.model.predict_proba_one, features)
+        if not found or self._unprepared(found.values()):  # it has seen no label yet
             first = next(iter(self._by_key.values()), None)
             return Answer(first, dict(self._prior))
         scores = {label_key(y): float(p) for y, p in found.items()}
@@ -69,8 +72,27 @@ class RiverLearner:
         return Answer(max(found, key=found.__getitem__), scores)
 
     def _regress(self, features: Features) -> Answer:
-        value = self.model.predict_one(features)
-        return Answer(0.0 if value is None else float(value))
+        value = self._ask(self.model.predict_one, features)
+        if value is None or self._unprepared([value]):
+            return Answer(0.0)
+        return Answer(float(value))
+
+    def _ask(self, method: Callable[[Features], Any], features: Features) -> Any:
+        """Call the model, and have it forget the features that it has met in the question only.
+
+        Otherwise whoever asks could fill the memory with names.
+        """
+        sizes = [len(notes) for notes in self._notes]
+        try:
+            return method(features)
+        finally:
+            for notes, size in zip(self._notes, sizes, strict=True):
+                while len(notes) > size:
+                    notes.popitem()
+
+    def _unprepared(self, numbers: Iterable[float]) -> bool:
+        """Tell whether an answer is not finite for want of any lesson, as of some fresh scalers."""
+        return not finite(numbers) and not self.fitted
 
     def learn(self, examples: Sequence[Example]) -> None:
         """Learn one example after the other.
@@ -109,10 +131,20 @@ class RiverLearner:
                 f"the model's state cannot be read ({error}): was it written by another version of "
                 "River? Rebuild it by replaying the log."
             ) from error
-        twin = copy.copy(self)
-        twin.model = model
-        return twin
+        return type(self)(model, task=self.task, labels=self.labels)
 
     def digest(self) -> str:
         """Return the digest of the model's state."""
         return state_digest(self.model)
+
+
+def _notes(model: Any) -> Iterator[defaultdict[Any, Any]]:
+    """Yield the dicts in which transformers note each feature that they meet, even when asked."""
+    if isinstance(model, compose.Pipeline):
+        for step in model.steps.values():
+            yield from _notes(step)
+    elif isinstance(model, compose.TransformerUnion):
+        for part in model.transformers.values():
+            yield from _notes(part)
+    elif isinstance(model, base.Transformer):
+        yield from (value for value in vars(model).values() if isinstance(value, defaultdict))

@@ -74,7 +74,8 @@ class Store:
                     break
                 await self.redis.script_load(_source(script))
             for i in missing:  # the server restarted amid the pipeline: only these did not run
-                replies[i] = await self._scripts[script](*map(list, calls[i]))
+                keys, args = calls[i]
+                replies[i] = await self._scripts[script](keys=list(keys), args=list(args))
             return replies
 
     async def read(

@@ -1,0 +1,240 @@
+"""Errors: one tree, each with a code, a status and what to do next."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from typing import Any
+
+import pydantic
+import pytest
+
+from online_learner import errors
+from online_learner.errors import (
+    Invalid,
+    Malformed,
+    OnlineLearnerError,
+    ServiceError,
+    did_you_mean,
+    from_validation,
+    json_pointer,
+    known_fields,
+)
+from online_learner.schema import SIGNAL, PredictRequest, Signal, Source
+
+ALL = [
+    found
+    for _, found in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(found, OnlineLearnerError)
+]
+SERVICE = [found for found in ALL if issubclass(found, ServiceError) and found is not ServiceError]
+MEMBERS = {
+    "type",
+    "title",
+    "status",
+    "detail",
+    "instance",
+    "code",
+    "errors",
+    "retryable",
+    "request_id",
+}
+
+
+def translated(document: dict[str, Any]) -> ServiceError:
+    """Return our error for a signal that pydantic refuses."""
+    with pytest.raises(pydantic.ValidationError) as caught:
+        SIGNAL.validate_python({"prediction_id": "x", **document})
+    return from_validation(caught.value, Signal)
+
+
+def places(error: ServiceError) -> dict[str, str]:
+    """Return the codes of an error by the places that they are about."""
+    return {item["pointer"]: item["code"] for item in error.errors}
+
+
+# --- the tree ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_error_is_in_the_tree_of_the_docstring(kind: type[OnlineLearnerError]) -> None:
+    """The drawing at the top of the module names each error, with its status."""
+    tree = inspect.getdoc(errors) or ""
+    assert re.search(rf"\b{kind.__name__}\b", tree)
+    if kind in SERVICE:
+        assert re.search(rf"── {kind.__name__} +{kind.status} ", tree)
+
+
+@pytest.mark.parametrize("kind", SERVICE)
+def test_every_service_error_renders_as_a_problem(kind: type[ServiceError]) -> None:
+    """RFC 9457 members and ours, JSON, the status of the class, a URN for the code."""
+    found = kind("do this next").problem(instance="/v1/feedback", request_id="r1")
+    assert set(found) == MEMBERS
+    assert json.loads(json.dumps(found)) == found
+    assert found["status"] == kind.status
+    assert found["code"] == kind.code
+    assert found["type"] == f"urn:online-learner:{kind.code}"
+    assert found["detail"] == "do this next"
+    assert (found["instance"], found["request_id"]) == ("/v1/feedback", "r1")
+
+
+def test_codes_and_titles_are_distinct() -> None:
+    """No two service errors are told apart by the status alone."""
+    assert len({kind.code for kind in SERVICE}) == len(SERVICE)
+    assert len({kind.title for kind in SERVICE}) == len(SERVICE)
+    assert all(400 <= kind.status < 600 for kind in SERVICE)
+
+
+@pytest.mark.parametrize("kind", SERVICE)
+def test_only_what_passes_by_itself_is_retryable(kind: type[ServiceError]) -> None:
+    """A conflict and an absent store are worth a second try as they stand; a wrong body is not."""
+    assert kind.retryable == (kind.status in {409, 429, 503})
+    assert (kind.retry_after_s is not None) == (kind.status in {429, 503})
+
+
+def test_a_code_can_be_narrowed_for_one_error() -> None:
+    """An error can say more than its class, and the class keeps its own code."""
+    narrow = errors.NotFound("no", code="unknown_prediction")
+    assert narrow.problem()["type"] == "urn:online-learner:unknown_prediction"
+    assert errors.NotFound("no").code == "not_found"
+
+
+def test_an_error_at_a_place_names_it() -> None:
+    """`at` gives one entry with pointer, code and message, and says the same in the detail."""
+    found = Invalid.at("/value", "is not a label", code="not_served")
+    assert found.errors == [
+        {"pointer": "/value", "code": "not_served", "message": "is not a label"}
+    ]
+    assert str(found) == "/value: is not a label"
+    assert found.code == "not_served"
+    assert Invalid.at("/value", "no").code == "invalid_value"
+
+
+def test_errors_do_not_share_their_lists() -> None:
+    """Two errors of one class have entries of their own."""
+    one, other = Invalid("a"), Invalid("b")
+    one.errors.append({"pointer": "/a", "code": "x", "message": "y"})
+    assert other.errors == []
+
+
+# --- did you mean -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "hint"),
+    [
+        ("auditt", ["audit", "alpha"], " Did you mean 'audit'?"),
+        ("feature", ["features", "top_k"], " Did you mean 'features'?"),
+        ("Value", ["value"], " Did you mean 'value'?"),
+        ("zzz", ["audit", "alpha"], ""),
+        ("audit", [], ""),
+        ("", ["audit"], ""),
+    ],
+)
+def test_the_closest_known_word_is_offered(word: str, known: list[str], hint: str) -> None:
+    """A near miss gets a hint; a wild guess gets none."""
+    assert did_you_mean(word, known) == hint
+
+
+# --- pydantic's errors in our words -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "pointer"),
+    [
+        ((), ""),
+        (("a", 0, "b"), "/a/0/b"),
+        (("a/b",), "/a~1b"),
+        (("a~b",), "/a~0b"),
+        (("~1",), "/~01"),
+        (("",), "/"),
+    ],
+)
+def test_pointers_are_escaped(path: tuple[int | str, ...], pointer: str) -> None:
+    """Slashes and tildes in names are written as RFC 6901 says."""
+    assert json_pointer(*path) == pointer
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({"kind": "thumbs"}, {"/value": "invalid_value"}),
+        ({"kind": "thumbs", "value": 1}, {"/value": "invalid_value"}),
+        ({"kind": "correction"}, {"/value": "invalid_value"}),
+        ({"kind": "thumbs", "value": True, "vale": 1}, {"/vale": "unknown_field"}),
+        ({"kind": "thumbs", "value": True, "thumbs": 1}, {"/thumbs": "unknown_field"}),
+        (
+            {"kind": "thumbs", "value": True, "source": {"id": "a", "typ": "human"}},
+            {"/source/typ": "unknown_field"},
+        ),
+        (
+            {"kind": "thumbs", "value": True, "reasons": ["a", ""]},
+            {"/reasons/1": "invalid_value"},
+        ),
+        (
+            {"kind": "thumbs", "value": True, "tags": {"a/b": ""}},
+            {"/tags/a~1b": "invalid_value"},
+        ),
+        (
+            {"kind": "thumbs", "value": 0, "comment": 1, "extra": 2},
+            {"/value": "invalid_value", "/comment": "invalid_value", "/extra": "unknown_field"},
+        ),
+    ],
+)
+def test_every_wrong_place_is_named(document: dict[str, Any], expected: dict[str, str]) -> None:
+    """Pointers lead into the body that was sent, and all wrong places are in one reply."""
+    assert places(translated(document)) == expected
+
+
+@pytest.mark.parametrize(
+    ("document", "hint"),
+    [
+        ({"kind": "thumbs", "value": True, "vale": 1}, "'value'"),
+        ({"kind": "thumbs", "value": True, "modelversion": 1}, "'model_version'"),
+        ({"kind": "thumbs", "value": True, "source": {"id": "a", "typ": "human"}}, "'type'"),
+        ({"kind": "thumbs", "value": True, "interface": {"id": "a", "varient": "b"}}, "'variant'"),
+    ],
+)
+def test_a_misspelt_field_gets_a_hint(document: dict[str, Any], hint: str) -> None:
+    """The hint comes from the fields that are known in that very place."""
+    assert f"Did you mean {hint}?" in str(translated(document))
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[[", b"nul", b"\xff\xfe", b'{"a": 1,}', b"{'a': 1}"])
+def test_a_body_that_is_not_json_is_malformed(body: bytes) -> None:
+    """400, not 422: nothing in it can be pointed to."""
+    with pytest.raises(pydantic.ValidationError) as caught:
+        PredictRequest.model_validate_json(body)
+    found = from_validation(caught.value, PredictRequest)
+    assert isinstance(found, Malformed)
+    assert found.code == "malformed"
+
+
+@pytest.mark.parametrize("secret", ["hunter2", "sk-live-0123456789abcdef"])
+def test_an_error_does_not_repeat_what_was_sent(secret: str) -> None:
+    """Values stay out of the reply: they may be personal, or a key in the wrong field."""
+    found = translated({"kind": "thumbs", "value": secret, "comment": [secret]})
+    assert secret not in json.dumps(found.problem())
+
+
+def test_a_detail_stays_short_when_everything_is_wrong() -> None:
+    """The sentence names the first five places; the list has all of them."""
+    found = translated({"kind": "thumbs", "value": True} | {f"field{n}": 1 for n in range(40)})
+    assert len(found.errors) == 40
+    assert str(found).count("unknown field") == 5
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "expected"),
+    [
+        (Source, (), ["id", "type"]),
+        (Signal, ("thumbs", "source"), ["id", "type"]),
+        (None, (), []),
+    ],
+)
+def test_known_fields_are_those_of_the_place(
+    model: Any, path: tuple[str, ...], expected: list[str]
+) -> None:
+    """Unions, optional fields and nesting are followed to the fields that can stand there."""
+    assert known_fields(model, path) == expected
