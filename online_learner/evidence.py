@@ -113,7 +113,9 @@ class ChangeDetector:
     """Has the reference become better than what is served? A Shiryaev-Roberts e-detector.
 
     R_t = (R_{t-1} + 1) (1 + l (d_t - m |d_t|)) for each bet, averaged over the bets. While the null
-    holds, an alarm at R >= A comes after A settled labels on average, or later [3].
+    holds, an alarm at R >= A comes after A settled labels on average, or later [3]. Labels on which
+    both do equally well (d = 0) are passed over: the null holds on the others as well, and R would
+    grow by one with each, until two models that never disagree set off an alarm.
 
     Parameters
     ----------
@@ -133,8 +135,9 @@ class ChangeDetector:
 
     def update(self, d: float) -> None:
         """Add one settled difference, in [-1, 1]."""
-        factor = np.log1p(bets(self.m) * (d - self.m * abs(d)))
-        self.log_r = np.logaddexp(self.log_r, 0.0) + factor
+        if d != 0.0:
+            factor = np.log1p(bets(self.m) * (d - self.m * abs(d)))
+            self.log_r = np.logaddexp(self.log_r, 0.0) + factor
 
     @property
     def log_e(self) -> float:

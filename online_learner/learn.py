@@ -7,27 +7,24 @@ newest published state is replayed along the recorded steps, and the weights are
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
-from pydantic import ValidationError
-
-from online_learner.errors import Fenced, StateError, Unavailable
+from online_learner.errors import Fenced, Unavailable
 from online_learner.learners import Learner
 from online_learner.registry import Registry
+from online_learner.replay import Batch, Replay, Signals
 from online_learner.schema import (
     Aliases,
     Checkpoint,
     Control,
     Example,
-    Feedback,
-    Prediction,
     Step,
     Version,
 )
@@ -39,13 +36,6 @@ log = logging.getLogger(__name__)
 PUBLISH_COST_RATIO = 20  # publishing may take a twentieth of the learner's time
 
 
-class Signals(Protocol):
-    """What a signal means for learning; see `policies.signals`."""
-
-    def example(self, feedback: Feedback, prediction: Prediction) -> Example | None:
-        """Return what to learn from a signal, or None where it teaches nothing."""
-
-
 class Snapshots(Protocol):
     """The part of a promotion policy that asks for snapshots; see `policies.promotion`."""
 
@@ -53,33 +43,8 @@ class Snapshots(Protocol):
         """Tell whether a version should be cut after `since_cut` learned signals."""
 
 
-@dataclass(slots=True)
-class Batch:
-    """Consecutive signals of the feedback stream, on their way into one step."""
-
-    entries: list[Entry] = field(default_factory=list)
-    examples: list[tuple[str, Example]] = field(default_factory=list)
-    set_aside: dict[str, str] = field(default_factory=dict)  # entry -> reason
-
-    def keep(self) -> list[Example]:
-        """Return the examples that were not set aside."""
-        return [example for entry, example in self.examples if entry not in self.set_aside]
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where the learner stands in the feedback stream, and what it has learned so far."""
-
-    lineage: int = 1
-    step: int = 0
-    offset: str = "0-0"
-    digest: str = ""
-    learned: int = 0
-    since_cut: int = 0
-
-
-class Trainer:
-    """The single writer of one model's weights.
+class Trainer(Replay):
+    """The single writer of one model's weights: it replays, and goes on where the record ends.
 
     Parameters
     ----------
@@ -100,13 +65,8 @@ class Trainer:
         trusted: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.registry = registry
-        self.store = registry.store
-        self.keys = registry.keys
-        self.learner = fresh
-        self.at = Position()
+        super().__init__(registry, signals, fresh)
         self._spec = spec
-        self._signals = signals
         self._snapshots = snapshots
         self._trusted = trusted
         self._clock = clock
@@ -124,42 +84,21 @@ class Trainer:
         self._fence = None
         await self.registry.found(self.learner, now=self._clock(), trusted=self._trusted)
         fence = str(await self.store.call("INCR", self.keys.fence("learner")))
-        await self._load()
-        for entry, fields in await self.store.range(self.keys.steps, f"({self.at.offset}"):
-            await self._replay(entry, Step.model_validate_json(fields[b"s"]))
+        await self.load_newest()
+        while await self.replay_step():
+            pass
         self._fence = fence
-        await self._commit(publish=True)
+        with self._surely():
+            await self._commit(publish=True)
 
-    async def _load(self) -> None:
-        state = await self.registry.checkpoint()
-        if state is None:
-            aliases = await self.registry.aliases()
-            assert aliases is not None  # founded above
-            version, self.learner = await self.registry.load_version(aliases.champion, self.learner)
-            self.at = Position(lineage=version.lineage, step=version.step, offset=version.offset)
-            return
-        meta, blob = state
-        self.learner = self.learner.from_bytes(blob)
-        if self.learner.digest() != meta.state_digest:
-            raise StateError(f"the state of '{self.registry.model}' differs from its digest")
-        self.at = Position(
-            meta.lineage, meta.step, meta.offset, meta.digest, meta.learned, meta.since_cut
-        )
-
-    async def _replay(self, entry: str, step: Step) -> None:
-        if step.reset_to is not None:
-            await self._reset(entry, step.reset_to, step.lineage)
-            return
-        entries = await self.store.range(self.keys.feedback, f"({step.after}", step.to)
-        batch = self._interpret(entries)
-        batch.set_aside = dict(step.set_aside)
-        self.learner.learn(batch.keep())
-        self._advance(batch)
-        if self.at.digest != step.digest:
-            raise StateError(
-                f"replay of step {step.step} of '{self.registry.model}' met other feedback than the "
-                "step had learned: the feedback stream was changed"
-            )
+    @contextlib.contextmanager
+    def _surely(self) -> Iterator[None]:
+        """After any failure, start anew from the store: memory may be ahead of what is there."""
+        try:
+            yield
+        except BaseException:
+            self._fence = None
+            raise
 
     # --- one turn -----------------------------------------------------------------------------
 
@@ -190,11 +129,8 @@ class Trainer:
             {self.keys.feedback: self.at.offset}, count=self._spec.batch_max, block_ms=block_ms
         )
         entries = found.get(self.keys.feedback, [])
-        try:
+        with self._surely():
             await self._consume(entries)
-        except (Fenced, Unavailable):
-            self._fence = None  # what is in memory may not be what was committed
-            raise
         return len(entries)
 
     async def _consume(self, entries: Sequence[Entry]) -> None:
@@ -208,7 +144,7 @@ class Trainer:
             await self._commit(publish=True)
 
     async def _learn(self, entries: Sequence[Entry]) -> None:
-        batch = self._interpret(entries)
+        batch = self.interpret(entries)
         examples = batch.keep()
         try:
             self.learner.learn(examples)
@@ -217,7 +153,7 @@ class Trainer:
             examples = self._isolate(batch)
         self._since_base.append(examples)
         before = self.at
-        self._advance(batch)
+        self.at = self.at.after(batch)
         step = Step(
             lineage=self.at.lineage,
             step=self.at.step,
@@ -228,23 +164,6 @@ class Trainer:
             digest=self.at.digest,
         )
         await self._commit(step, publish=self._due_in_s() <= 0)
-
-    def _interpret(self, entries: Sequence[Entry]) -> Batch:
-        """Turn signals into examples; what cannot be learned is set aside with its reason."""
-        batch = Batch(list(entries))
-        for entry, fields in entries:
-            try:
-                feedback = Feedback.model_validate_json(fields[b"f"])
-                prediction = Prediction.model_validate_json(fields[b"r"])
-                example = self._signals.example(feedback, prediction)
-            except (KeyError, ValidationError) as error:
-                batch.set_aside[entry] = f"unreadable: {error}"
-                continue
-            if example is None:
-                batch.set_aside[entry] = f"nothing_to_learn: {feedback.kind} on this task"
-            else:
-                batch.examples.append((entry, example))
-        return batch
 
     def _isolate(self, batch: Batch) -> list[Example]:
         """Find the examples that ruin the model, set them aside, and learn the others.
@@ -269,32 +188,17 @@ class Trainer:
         for examples in self._since_base:
             self.learner.learn(examples)
 
-    def _advance(self, batch: Batch) -> None:
-        digest = hashlib.blake2b(self.at.digest.encode(), digest_size=16)
-        for entry, fields in batch.entries:
-            digest.update(entry.encode())
-            digest.update(fields.get(b"f", b""))
-            digest.update(fields.get(b"r", b""))
-        learned = len(batch.entries) - len(batch.set_aside)
-        self.at = Position(
-            lineage=self.at.lineage,
-            step=self.at.step + 1,
-            offset=batch.entries[-1][0],
-            digest=digest.hexdigest(),
-            learned=self.at.learned + learned,
-            since_cut=self.at.since_cut + learned,
-        )
-
     async def publish(self) -> None:
         """Publish the newest step now, unless it has been."""
         if self._unpublished:
-            await self._commit(publish=True)
+            with self._surely():
+                await self._commit(publish=True)
 
     # --- control ------------------------------------------------------------------------------
 
     async def _obey(self, entry: str, control: Control) -> None:
         before = self.at
-        await self._reset(entry, control.to_version, control.lineage)
+        await self.reset(entry, control.to_version, control.lineage)
         step = Step(
             lineage=self.at.lineage,
             step=self.at.step,
@@ -305,19 +209,6 @@ class Trainer:
             reset_to=control.to_version,
         )
         await self._commit(step, publish=True)
-
-    async def _reset(self, entry: str, number: int, lineage: int) -> None:
-        version, self.learner = await self.registry.load_version(number, self.learner)
-        digest = hashlib.blake2b(f"{version.digest} reset {entry}".encode(), digest_size=16)
-        self.at = replace(
-            self.at,
-            lineage=lineage,
-            step=self.at.step + 1,
-            offset=entry,
-            digest=digest.hexdigest(),
-            learned=version.learned,
-            since_cut=0,
-        )
 
     # --- committing ---------------------------------------------------------------------------
 

@@ -52,9 +52,7 @@ async def operate(
 async def _promote(registry: Registry, before: Aliases, version: int | None) -> Move:
     if version is None:
         raise Invalid.at("/version", "say which version to promote")
-    found = await registry.version(version)
-    if found.status == "rejected":
-        raise Invalid.at("/version", f"version {version} was rejected; its weights are gone")
+    await _check_kept(registry, version)
     if version == before.champion and not before.following:
         raise Invalid.at("/version", f"version {version} is the champion already")
     after = before.model_copy(
@@ -82,7 +80,7 @@ async def _rollback(registry: Registry, before: Aliases, version: int | None) ->
         target = before.anchor
     if target is None:
         raise Invalid.at("/version", "nothing was promoted yet, so there is nothing to go back to")
-    await registry.version(target)
+    await _check_kept(registry, target)
     after = before.pulled_to(target).model_copy(update={"frozen": True})
     sentence = (
         f"Rolled back to version {target} by hand; the learner starts anew from it. Nothing is "
@@ -92,6 +90,12 @@ async def _rollback(registry: Registry, before: Aliases, version: int | None) ->
         action="rollback", by="", sentence=sentence, version=target, reference=before.reference
     )
     return Move(after, verdict, reset_to=target)
+
+
+async def _check_kept(registry: Registry, version: int) -> None:
+    """Raise `Invalid` where a version's weights are gone, and `NotFound` where it never was."""
+    if (await registry.version(version)).status == "rejected":
+        raise Invalid.at("/version", f"version {version} was rejected; its weights are gone")
 
 
 async def _freeze(registry: Registry, before: Aliases, version: int | None) -> Move:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from online_learner.errors import Conflict, Fenced, Unavailable
+from online_learner.errors import Conflict, Fenced
 from online_learner.evidence import Case, Duel, raised_null
 from online_learner.judge import Judge, entry_order
 from online_learner.registry import Registry
@@ -27,7 +27,6 @@ from online_learner.schema import (
     Settled,
 )
 from online_learner.settings import ModelSpec
-from online_learner.store import Entry
 
 READ_MAX = 1000
 
@@ -88,8 +87,9 @@ class Gatekeeper:
         state = self.registry.unseal("gate", found, GateState)[0] if found else None
         self.judge = self._judge(state, self._spec, self.policy)
         # A signal comes after its prediction, so none on a pending one is older than the last
-        # settled prediction.
-        self._audits = self._feedback = self.judge.settled
+        # settled prediction; but within one millisecond each stream counts for itself.
+        self._audits = self.judge.settled
+        self._feedback = f"{max(0, entry_order(self._audits)[0] - 1)}-0"
         self._fence = fence
 
     async def turn(self, *, block_ms: int | None = None) -> int:
@@ -97,7 +97,7 @@ class Gatekeeper:
 
         Returns
         -------
-        How many audited predictions have settled.
+        How much there was to do: entries read, predictions settled, moves; 0 when all is done.
 
         Raises
         ------
@@ -111,23 +111,27 @@ class Gatekeeper:
         aliases = await self.registry.aliases()
         if aliases is None:
             return 0
-        await self._read(block_ms)
+        read = await self._read(block_ms)
         try:
-            return await self._settle(aliases)
-        except (Fenced, Unavailable, Conflict):
-            self._fence = None
+            return read + await self._settle(aliases)
+        except BaseException:
+            self._fence = None  # what is in memory may not be what was committed
             raise
 
-    async def _read(self, block_ms: int | None) -> None:
+    async def _read(self, block_ms: int | None) -> int:
+        read = 0
         offsets = {self.keys.audits: self._audits, self.keys.feedback: self._feedback}
         found = await self.store.read(offsets, count=READ_MAX, block_ms=block_ms)
         for entry, fields in found.get(self.keys.audits, []):
             self.judge.see_audit(entry, Audit.model_validate_json(fields[b"a"]))
             self._audits = entry
+            read += 1
         for entry, fields in found.get(self.keys.feedback, []):
             if not self._see_feedback(fields):
                 break
             self._feedback = entry
+            read += 1
+        return read
 
     def _see_feedback(self, fields: dict[bytes, bytes]) -> bool:
         """Take in one feedback entry; False where its prediction's audit is yet to be read."""
@@ -170,7 +174,7 @@ class Gatekeeper:
             state=self.judge.state(now=self._clock()),
             now=self._clock(),
         )
-        return len(evidence)
+        return len(evidence) + (move is not None)
 
     async def _candidates(self) -> list[int]:
         """Return the versions that were cut and have not been looked at."""

@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from online_learner.errors import ConfigError, did_you_mean, known_fields
@@ -22,16 +30,19 @@ from online_learner.schema import label_key
 
 
 def _distinct(labels: list[bool | int | str] | None) -> list[bool | int | str] | None:
-    keys = [label_key(label) for label in labels or ()]
-    if len(set(keys)) < len(keys):
-        raise ValueError("two labels have the same name as JSON keys")
+    if labels is None:
+        return None
+    if len(labels) < 2:  # noqa: PLR2004
+        raise ValueError("name two labels or more, or leave `labels` out: they are learned then")
+    if len({label_key(label) for label in labels}) < len(labels) or len(set(labels)) < len(labels):
+        raise ValueError("two labels are equal, as values (true and 1) or as JSON keys (1 and '1')")
     return labels
 
 
 class Section(BaseModel):
     """A part of the file: unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class PromotionSpec(BaseModel):
@@ -50,8 +61,8 @@ class PromotionSpec(BaseModel):
 class ResourcesSpec(Section):
     """What the feedback actor asks Ray for."""
 
-    num_cpus: float = 0.1
-    num_gpus: float = 0
+    num_cpus: Annotated[float, Field(ge=0)] = 0.1
+    num_gpus: Annotated[float, Field(ge=0)] = 0
 
 
 class ModelSpec(Section):
@@ -73,16 +84,29 @@ class ModelSpec(Section):
 class Settings(BaseSettings):
     """The whole configuration."""
 
-    model_config = SettingsConfigDict(env_prefix="OL_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="OL_",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+    )
 
     store: str = "auto"
     data_dir: Path = Path(".online_learner")
     profile: Literal["fast", "plain"] = "fast"
-    window_s: Annotated[float, Field(gt=0)] = 86_400.0
+    window_s: Annotated[float, Field(gt=0, le=1e9)] = 86_400.0
     on_store_down: Literal["refuse", "answer_unlogged"] = "refuse"
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1 << 20
     gateways: Annotated[int, Field(ge=1)] = 1
     models: dict[Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$")], ModelSpec]
+
+    @field_validator("window_s", "max_body_bytes", "gateways", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # YAML reads `yes` as true, and pydantic reads true as 1
+            raise ValueError("must be a number")  # noqa: TRY004  (pydantic takes ValueError)
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -107,7 +131,7 @@ class Settings(BaseSettings):
         """
         try:
             document = yaml.safe_load(Path(file).read_text())
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"cannot read the configuration {file}: {error}") from error
         if not isinstance(document, dict):
             raise ConfigError(
@@ -118,12 +142,15 @@ class Settings(BaseSettings):
     @classmethod
     def parse(cls, document: dict[str, Any], *, name: str = "configuration") -> Settings:
         """Check a document that has been read already; the environment wins over it."""
-        if "REDIS_URL" in os.environ and document.get("store", "auto") == "auto":
+        document = {str(key): value for key, value in document.items()}
+        if os.environ.get("REDIS_URL") and document.get("store", "auto") == "auto":
             document = {**document, "store": os.environ["REDIS_URL"]}
         try:
             return cls(**document)
         except ValidationError as error:
             raise ConfigError(f"{name}: {_explain(error)}") from None
+        except SettingsError as error:  # OL_MODELS is not JSON
+            raise ConfigError(f"environment: {error}: {error.__cause__}") from error
 
     def absolute(self) -> Settings:
         """Return the settings with `data_dir` made absolute, so that other processes find it."""

@@ -17,7 +17,7 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
-from online_learner import config
+from online_learner import auth, config
 from online_learner.errors import ConfigError
 from online_learner.settings import ModelSpec, Settings
 from online_learner.store import Store, open_store
@@ -97,7 +97,13 @@ def model_app(model: str, spec: ModelSpec, store_url: str, data_dir: str) -> App
 def build_gateway(args: dict[str, Any]) -> Application:
     """Build the gateway from `{store, data_dir, window_s, ...}`: the settings without the models."""
     settings = _settings({key: value for key, value in args.items() if key != "replicas"})
-    _publish(settings, lambda store: config.publish_settings(store, settings))
+
+    async def write(store: Store) -> None:
+        await config.publish_settings(store, settings)
+        if "OL_API_KEY" in os.environ:
+            await auth.allow(store, os.environ["OL_API_KEY"], name="OL_API_KEY")
+
+    _publish(settings, write)
     replicas = int(args.get("replicas", settings.gateways))
     return gateway(settings.store, str(settings.data_dir), replicas=replicas)
 
@@ -111,7 +117,11 @@ def build_model(args: dict[str, Any]) -> Application:
     place: dict[str, Any] = {key: args[key] for key in ("store", "data_dir") if key in args}
     settings = _settings({**place, "models": {model: args["spec"]}})
     spec = settings.model(model)
-    _publish(settings, lambda store: config.publish_model(store, model, spec))
+
+    async def write(store: Store) -> None:
+        await config.publish_model(store, model, spec)
+
+    _publish(settings, write)
     return model_app(model, spec, settings.store, str(settings.data_dir))
 
 
@@ -125,7 +135,7 @@ def _settings(document: dict[str, Any]) -> Settings:
     return settings
 
 
-def _publish(settings: Settings, write: Callable[[Store], Awaitable[int]]) -> None:
+def _publish(settings: Settings, write: Callable[[Store], Awaitable[None]]) -> None:
     async def run() -> None:
         async with await open_store(settings.store, data_dir=Path(settings.data_dir)) as store:
             await write(store)

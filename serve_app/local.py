@@ -106,6 +106,7 @@ def _store(settings: Settings) -> Iterator[str]:
     """Keep the store open, and so the bundled one running, until the end."""
     runner = asyncio.Runner()
     store: Store = runner.run(open_store(settings.store, data_dir=settings.data_dir))
+    store.keep_running()
     try:
         yield store.url
     finally:

