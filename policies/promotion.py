@@ -211,7 +211,8 @@ class Leash(Sequential):
             reference=anchor,
             numbers=numbers(trial, goal),
         )
-        return Move(case.aliases.pulled_to(anchor), verdict, reset_to=anchor)
+        fallen: dict[int, Status] = dict.fromkeys(case.aliases.challengers, "rejected")
+        return Move(case.aliases.pulled_to(anchor), verdict, reset_to=anchor, statuses=fallen)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import importlib
+import io
 import json
 import logging
 import os
@@ -13,12 +14,13 @@ import secrets
 import socket
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from online_learner import auth, config
 from online_learner.errors import ConfigError, Unavailable
@@ -138,19 +140,42 @@ def _ray(settings: Settings, host: str, port: int) -> Iterator[None]:
     folder.mkdir(mode=0o700)
     guardian = Guardian(token, folder)
     os.environ.update(_environment(settings.profile, folder, port))
-    log_file = (settings.data_dir / "ray.log").open("a")
-    # Ray prints what its workers say, and that they died, to sys.stdout.
-    with log_file, contextlib.redirect_stdout(log_file), contextlib.redirect_stderr(log_file):
+    terminal = sys.stdout
+    with (settings.data_dir / "ray.log").open("a") as log_file:
         try:
-            _deploy(settings, folder, host, port)
-            with (
-                contextlib.redirect_stdout(sys.__stdout__),
-                contextlib.redirect_stderr(sys.__stderr__),
-            ):
+            with contextlib.redirect_stdout(log_file), contextlib.redirect_stderr(log_file):
+                _deploy(settings, folder, host, port)
+            with contextlib.redirect_stdout(_WithoutRay(terminal, log_file)):
                 yield
         finally:
-            _stop()
+            with contextlib.redirect_stdout(log_file), contextlib.redirect_stderr(log_file):
+                _stop()
             guardian.release()
+
+
+class _WithoutRay(io.TextIOBase):
+    """Standard output, less what Ray's own threads print there: that some worker died, say."""
+
+    def __init__(self, terminal: TextIO, log_file: TextIO) -> None:
+        self._terminal = terminal
+        self._log_file = log_file
+
+    def write(self, text: str) -> int:
+        ray_speaks = threading.current_thread().name.startswith("ray_")
+        return (self._log_file if ray_speaks else self._terminal).write(text)
+
+    def flush(self) -> None:
+        self._terminal.flush()
+
+    def isatty(self) -> bool:
+        return self._terminal.isatty()
+
+    def fileno(self) -> int:
+        return self._terminal.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._terminal.encoding
 
 
 def _deploy(settings: Settings, folder: Path, host: str, port: int) -> None:

@@ -1,8 +1,8 @@
 """What all tests share: one real server for the session, and a loop on it with a clock to turn.
 
-`server` and `data_dir` live for the session; `store`, `keyring`, `clock`, `make_settings`,
-`open_loop` and `loop` for one test. Whoever asks for `store`, `open_loop` or `loop` finds the
-server empty.
+`server`, `data_dir` and `start_server` live for the session; `store`, `keyring`, `clock`,
+`make_settings`, `open_loop` and `loop` for one test. Whoever asks for `store`, `open_loop` or
+`loop` finds the server empty.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ import pytest
 from online_learner.ids import Keyring
 from online_learner.loop import Loop
 from online_learner.settings import Settings
-from online_learner.store import Store, open_store
+from online_learner.store import Store, embedded, open_store
 from online_learner.store.embedded import EmbeddedServer
 
 hypothesis.settings.register_profile(
@@ -80,6 +83,66 @@ def server(data_dir: Path) -> Iterator[EmbeddedServer]:
     running = EmbeddedServer.ensure(data_dir)
     yield running
     running.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class TcpServer:
+    """A server of a test's own, listening on a port of this machine."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    def answers(self) -> bool:
+        """Tell whether it answers PING."""
+        host, _, port = self.url.removeprefix("redis://").partition(":")
+        try:
+            with socket.create_connection((host, int(port)), timeout=1.0) as client:
+                client.sendall(b"PING\r\n")
+                return client.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """Stop it, even where a test has paused it."""
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def start_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., TcpServer]]:
+    """Return a factory of servers on free ports; all of them are stopped after the session.
+
+    `start_server(appendfsync="always")` runs the bundled binary, `binary=` another one. Nothing is
+    persisted unless options say so.
+    """
+    with ExitStack() as running:
+
+        def start(binary: str = "", **options: str) -> TcpServer:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            home = tmp_path_factory.mktemp("server")
+            settings = {"port": str(port), "bind": "127.0.0.1", "dir": str(home), "save": ""}
+            arguments = [part for k, v in (settings | options).items() for part in (f"--{k}", v)]
+            with (home / "log").open("wb") as log:
+                process = subprocess.Popen(
+                    [binary or embedded._binary(), *arguments],
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=embedded._die_with_parent,  # noqa: PLW1509
+                )
+            server = TcpServer(f"redis://127.0.0.1:{port}", process)
+            running.callback(server.stop)
+            deadline = time.monotonic() + 10
+            while not server.answers():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail((home / "log").read_text())
+                time.sleep(0.005)
+            return server
+
+        yield start
 
 
 @pytest.fixture

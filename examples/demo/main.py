@@ -35,6 +35,8 @@ def run(
     from serve_app.local import running
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ol-demo-", ignore_cleanup_errors=True) as scratch:
         place = data_dir or Path(scratch)
@@ -63,8 +65,13 @@ def _settings(seed: int, data_dir: Path) -> Settings:
             "labels": stream.labels,
             "learner": f"examples.demo.streams:{stream.name}",
             "audit": 0.5,
-            "audit_deadline_s": 3.0,
-            "promotion": {"policy": "policies.promotion:Leash", "alpha": 0.01},
+            "audit_deadline_s": 2.5,
+            # The streams are short: a lineage that learned the old world is judged anew after 500.
+            "promotion": {
+                "policy": "policies.promotion:Leash",
+                "alpha": 0.01,
+                "restart_after": 500,
+            },
         }
         for stream in streams.load(seed)
     }

@@ -63,7 +63,8 @@ def show(console: Console, results: Sequence[Result]) -> None:
     for result in results:
         console.print(f"[bold]{result.player.stream.name}[/bold]: why it was promoted, and when")
         for verdict in result.verdicts:
-            console.print(f"  row {verdict['row']:>5}  {verdict['sentence']}", highlight=False)
+            line = f"  row {verdict['row']:>5}  {verdict['sentence']}"
+            console.print(line, highlight=False, soft_wrap=True)
     console.print(_account_table(results))
     for result in results:
         for goal, reached in result.goals.items():

@@ -7,8 +7,8 @@
         receipt = answer.correct(True)
         client.receipt(receipt.feedback_id).status  # "accepted", and soon "learned"
 
-`AsyncClient` has the same methods, to be awaited. Feedback carries an idempotency key, so that it is
-repeated safely where an answer did not come; a prediction is repeated only where the service
+`AsyncClient` has the same methods, to be awaited. Feedback carries an idempotency key, so that it
+is repeated safely where an answer did not come; a prediction is repeated only where the service
 refused it, or was not reached.
 """
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeAlias, TypeVar, Unpack
+from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
 import httpx2
 
@@ -148,7 +148,7 @@ class Client:
     def predict_batch(
         self, model: str, instances: Iterable[Mapping[str, Any]]
     ) -> list[SyncAnswer | ApiError]:
-        """Ask for several answers, `{"features": {...}, ...}` each; errors stand in their places."""
+        """Ask for several answers, `{"features": ...}` each; errors stand in their places."""
         return self._send(calls.predict_batch(self.feedback, model, instances))
 
     def feedback(
@@ -213,14 +213,14 @@ class Client:
         return self._send(calls.operation(model, "thaw"))
 
     def ready(self) -> Json:
-        """Tell whether store, weights, learners and gatekeepers are there; `{"ready": bool, ...}`."""
+        """Tell whether store, weights and writers are all there: `{"ready": bool, ...}`."""
         return self._send(calls.ready())
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -347,7 +347,7 @@ class AsyncClient:
         """Close the connections."""
         await self._http.aclose()
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *error: object) -> None:

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
@@ -24,6 +25,7 @@ Repeat: TypeAlias = Literal["always", "refused", "unsent"]
 
 _UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _BROKEN = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
+_AWAY, _DEFECT = HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INTERNAL_SERVER_ERROR
 _BUSY = frozenset({429, 503})
 _GATEWAY = frozenset({429, 502, 503, 504})
 
@@ -116,7 +118,7 @@ class Call(Generic[T]):
         raise AssertionError  # the count has no end
 
     def _succeeded(self, response: httpx2.Response) -> bool:
-        return response.is_success or (self.probe and response.status_code == 503)
+        return response.is_success or (self.probe and response.status_code == _AWAY)
 
     def _may_repeat(self, outcome: Outcome) -> bool:
         if not isinstance(outcome, httpx2.Response):
@@ -124,7 +126,7 @@ class Call(Generic[T]):
         if self.repeat == "always":
             # HAProxy says 500 where it found no replica; the application's own has a problem.
             status = outcome.status_code
-            return status in _GATEWAY or (status == 500 and not _is_problem(outcome))
+            return status in _GATEWAY or (status == _DEFECT and not _is_problem(outcome))
         return self.repeat == "refused" and outcome.status_code in _BUSY
 
 
@@ -251,7 +253,7 @@ def verdicts(name: str, count: int) -> Call[list[Json]]:
 
 
 def operation(name: str, action: str, body: Json | None = None) -> Call[Json]:
-    """Move a model by hand; never sent twice, since somebody may have moved it meanwhile."""
+    """Move a model by hand; it may arrive once only, since others may move it as well."""
     return Call("POST", _of(name, action), _whole, body, repeat="unsent")
 
 

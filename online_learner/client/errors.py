@@ -52,7 +52,7 @@ class ApiError(OnlineLearnerError):
 
 
 class PredictionGone(ApiError):
-    """No feedback is taken on that answer: its id is unknown, its window is closed, or it has none."""
+    """That answer takes no feedback: its id is unknown, or its window is closed."""
 
 
 def api_error(problem: Mapping[str, Any]) -> ApiError:

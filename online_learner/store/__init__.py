@@ -38,6 +38,7 @@ TIMEOUT_S = 0.9  # a request waits for the group before it and for its own: 503 
 # redis-py knows some refusals by class, and cuts their code off the message.
 REFUSALS = (OutOfMemoryError, ReadOnlyError, ClusterDownError, TryAgainError)
 REFUSAL_CODES = ("LOADING", "OOM", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "BUSY")
+CONNECTIONS_MAX = 64
 SCRIPTS = ("journal", "ingest", "commit_step", "decide", "found")
 
 
@@ -57,7 +58,15 @@ class Store:
             "retry": Retry(NoBackoff(), 0),
             "socket_connect_timeout": TIMEOUT_S,
         }
-        self.redis: Any = aioredis.Redis.from_url(url, socket_timeout=TIMEOUT_S, **options)
+        # Who comes when all connections are in use waits for one, instead of being refused.
+        pool: Any = aioredis.BlockingConnectionPool.from_url(
+            url,
+            max_connections=CONNECTIONS_MAX,
+            timeout=TIMEOUT_S,
+            socket_timeout=TIMEOUT_S,
+            **options,
+        )
+        self.redis: Any = aioredis.Redis.from_pool(pool)
         # Blocking reads wait on a connection of their own, longer than a write may take.
         self._waiting: Any = aioredis.Redis.from_url(url, socket_timeout=30.0, **options)
         self._scripts = {name: self.redis.register_script(_source(name)) for name in SCRIPTS}
@@ -71,23 +80,22 @@ class Store:
         self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
     ) -> list[Any]:
         """Run a script once a call, in one round trip. Each call is atomic; errors are returned."""
-        sha = self._scripts[script].sha
         with translated():
-            for _ in range(2):
-                pipe = self.redis.pipeline(transaction=False)
-                for keys, args in calls:
-                    pipe.evalsha(sha, len(keys), *keys, *args)
-                replies = cast("list[Any]", await pipe.execute(raise_on_error=False))
-                missing = [i for i, reply in enumerate(replies) if _no_script(reply)]
-                if not missing:
-                    return replies
-                if len(missing) < len(calls):
-                    break
-                await self.redis.script_load(_source(script))
-            for i in missing:  # the server restarted amid the pipeline: only these did not run
-                keys, args = calls[i]
-                replies[i] = await self._scripts[script](keys=list(keys), args=list(args))
+            replies = await self._pipeline("EVALSHA", self._scripts[script].sha, calls)
+            missing = [i for i, reply in enumerate(replies) if _no_script(reply)]
+            if missing:  # the server was restarted: these did not run, and bring the script along
+                again = await self._pipeline("EVAL", _source(script), [calls[i] for i in missing])
+                for i, reply in zip(missing, again, strict=True):
+                    replies[i] = reply
             return replies
+
+    async def _pipeline(
+        self, command: str, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
+    ) -> list[Any]:
+        pipe = self.redis.pipeline(transaction=False)
+        for keys, args in calls:
+            pipe.execute_command(command, script, len(keys), *keys, *args)
+        return cast("list[Any]", await pipe.execute(raise_on_error=False))
 
     async def read(
         self, offsets: dict[str, str], *, count: int, block_ms: int | None = None
