@@ -168,7 +168,7 @@ class Ingest:
             value=value,
             source=source_of(request, credential),
             prediction_id=request.prediction_id,
-            tags=request.tags,
+            tags=dict(sorted(request.tags.items())),  # JSON objects have no order
             reasons=request.reasons,
             comment=request.comment,
             interface=None if request.interface is None else request.interface.model_dump(),

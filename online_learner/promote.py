@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
 from online_learner.errors import Conflict, Fenced
 from online_learner.evidence import Case, Duel, raised_null
 from online_learner.judge import Judge, entry_order
@@ -135,15 +137,16 @@ class Gatekeeper:
 
     def _see_feedback(self, fields: dict[bytes, bytes]) -> bool:
         """Take in one feedback entry; False where its prediction's audit is yet to be read."""
-        if b"f" not in fields:
+        try:
+            feedback = Feedback.model_validate_json(fields[b"f"])
+            prediction = Prediction.model_validate_json(fields[b"r"])
+            entry = fields[b"p"].decode()
+        except (KeyError, ValidationError):  # control, or what the learner sets aside as unreadable
             return True
-        prediction = Prediction.model_validate_json(fields[b"r"])
         if prediction.ask is None or prediction.ask.reason != "audit":
             return True
-        entry = fields[b"p"].decode()
         if entry_order(entry) > entry_order(self._audits):
             return False
-        feedback = Feedback.model_validate_json(fields[b"f"])
         self.judge.see_signal(entry, self._signals.truth(feedback, prediction))
         return True
 

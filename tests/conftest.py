@@ -124,8 +124,8 @@ def start_server(
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
             home = tmp_path_factory.mktemp("server")
-            settings = {"port": str(port), "bind": "127.0.0.1", "dir": str(home), "save": ""}
-            arguments = [part for k, v in (settings | options).items() for part in (f"--{k}", v)]
+            known = {"port": str(port), "bind": "127.0.0.1", "dir": str(home), "save": ""}
+            arguments = [part for k, v in (known | options).items() for part in (f"--{k}", v)]
             with (home / "log").open("wb") as log:
                 process = subprocess.Popen(
                     [binary or embedded._binary(), *arguments],
@@ -133,7 +133,7 @@ def start_server(
                     stderr=log,
                     preexec_fn=embedded._die_with_parent,  # noqa: PLW1509
                 )
-            server = TcpServer(f"redis://127.0.0.1:{port}", process)
+            server = TcpServer(f"redis://127.0.0.1:{options.get('port', port)}", process)
             running.callback(server.stop)
             deadline = time.monotonic() + 10
             while not server.answers():

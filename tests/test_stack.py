@@ -75,7 +75,7 @@ def start(place: Path, profile: str) -> Stack:
         yaml.safe_dump({"data_dir": str(data_dir), "profile": profile, "models": MODELS})
     )
     log = place / "up.log"
-    command = [sys.executable, "-m", "online_learner.cli", "up", "--config", str(config)]
+    command = [str(Path(sys.executable).with_name("online-learner")), "up", "--config", str(config)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--port", str(_free_port())],
@@ -289,8 +289,10 @@ async def test_the_store_killed_is_503_and_comes_back(
     """With the store dead, requests are refused within 2 s and say when to retry; then it heals."""
     answer = await predict(http, "careful", FEATURES)
     info = await raw.call("INFO", "server")
-    text = info if isinstance(info, dict) else dict(
-        line.split(":", 1) for line in info.decode().splitlines() if ":" in line
+    text = (
+        info
+        if isinstance(info, dict)
+        else dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
     )
     store_pid = int(text["process_id"])
     os.kill(store_pid, signal.SIGSTOP)

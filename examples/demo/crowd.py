@@ -14,7 +14,7 @@ SILENT = 0.05  # answers on which nobody says anything
 WRONG = 0.05
 TWICE = 0.10
 THUMBS = 0.25  # the others correct
-DELAY = (5, 40)  # in answers of the same stream
+QUICKEST, SLOWEST = 5, 40  # how many answers later somebody speaks
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Crowd:
             believed=believed,
             twice=rng.random() < TWICE,
         )
-        heapq.heappush(self._due, (row + rng.randint(*DELAY), row, opinion))
+        heapq.heappush(self._due, (row + rng.randint(QUICKEST, SLOWEST), row, opinion))
 
     def speak(self, row: int) -> Iterator[Opinion]:
         """Yield what is said by the time that `row` is asked."""

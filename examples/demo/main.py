@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from examples.demo import accounting, report, streams
+from examples.demo.crowd import SLOWEST
 from examples.demo.replay import Player
 from online_learner.client import AsyncClient
 from online_learner.settings import Settings
@@ -65,7 +66,7 @@ def _settings(seed: int, data_dir: Path) -> Settings:
             "labels": stream.labels,
             "learner": f"examples.demo.streams:{stream.name}",
             "audit": 0.5,
-            "audit_deadline_s": 2.5,
+            "audit_deadline_s": round(1.2 * SLOWEST * PLAY_S / len(stream.rows), 2),
             # The streams are short: a lineage that learned the old world is judged anew after 500.
             "promotion": {
                 "policy": "policies.promotion:Leash",

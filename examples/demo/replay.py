@@ -25,12 +25,22 @@ BROKEN_EVERY = 97  # now and then somebody sends nonsense, and must be refused
 
 @dataclass
 class Ledger:
-    """What one client knows that it sent, and what it was told."""
+    """What one client knows that it sent, and what it was told.
+
+    A receipt for a signal not seen before counts as accepted, also where it says `duplicate`: then
+    the reply to the first attempt was lost, and the client tried again with the same key.
+    """
 
     sent: int = 0
     accepted: set[str] = field(default_factory=set)
     duplicates: int = 0
     refused: int = 0
+
+    def note(self, feedback_id: str | None) -> None:
+        """Note a receipt."""
+        assert feedback_id is not None
+        self.duplicates += feedback_id in self.accepted
+        self.accepted.add(feedback_id)
 
 
 @dataclass
@@ -116,11 +126,7 @@ class Player:
                 user_id=opinion.rater,
                 idempotency_key=key,
             )
-            if receipt.status == "duplicate":
-                self.ledger.duplicates += 1
-            else:
-                assert receipt.feedback_id is not None
-                self.ledger.accepted.add(receipt.feedback_id)
+            self.ledger.note(receipt.feedback_id)
 
     def _teach_ungated(self, opinion: Opinion) -> None:
         """Let the rival learn what is said, at once; thumbs on its own terms, as the system does."""

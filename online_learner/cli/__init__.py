@@ -18,8 +18,8 @@ OK, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 
 _EPILOG = (
     "Exit codes: 0 done; 1 a problem was found, or the service refused; 2 wrong usage; 3 the "
-    "service is not reachable. The service is found by OL_URL and OL_API_KEY, else by the note that "
-    "a running `up` leaves in OL_DATA_DIR or ./.online_learner."
+    "service is not reachable. It is found by OL_URL and OL_API_KEY, else by the note that a "
+    "running `up` leaves in its data directory."
 )
 
 
@@ -66,6 +66,7 @@ app = typer.Typer(
 
 @app.callback()
 def _root(
+    *,
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),

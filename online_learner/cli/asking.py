@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from online_learner.cli.output import AsJson, pairs, show
+from online_learner.cli.output import AsJson, connect, pairs, show
 
 
 def register(app: typer.Typer) -> None:
@@ -23,18 +24,18 @@ def predict(
     features: Annotated[
         str, typer.Argument(help="A JSON object; @FILE reads a file, - reads standard input.")
     ],
+    *,
     top_k: Annotated[int | None, typer.Option(help="Only the K best scores.")] = None,
     user_id: Annotated[str | None, typer.Option(help="Who asks.")] = None,
     session_id: Annotated[str | None, typer.Option(help="In which session.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask a model for one answer."""
-    from online_learner.client import Client
-
     asked: dict[str, Any] = {"top_k": top_k, "user_id": user_id, "session_id": session_id}
     fields = {name: value for name, value in asked.items() if value is not None}
-    with Client() as client:
-        answer = client.predict(model, read_object(features), **fields)
+    given = read_object(features)
+    with connect() as client:
+        answer = client.predict(model, given, **fields)
     scores = ", ".join(f"{label} {score:.3g}" for label, score in answer.scores.items())
     lines = {
         "output": answer.output,
@@ -55,19 +56,16 @@ def feedback(
             help="JSON (true, 3.5, '\"3\"'); what is not JSON is a string. Thumbs take up and down."
         ),
     ],
+    *,
     user_id: Annotated[str | None, typer.Option(help="Who says it.")] = None,
     comment: Annotated[str | None, typer.Option(help="In their own words.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check it, accept nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what is right or wrong about an answer."""
-    from dataclasses import asdict
-
-    from online_learner.client import Client
-
     said: dict[str, Any] = {"user_id": user_id, "comment": comment, "dry_run": dry_run or None}
     fields = {name: value for name, value in said.items() if value is not None}
-    with Client() as client:
+    with connect() as client:
         receipt = client.feedback(prediction_id, kind, read_value(value, kind), **fields)
     lines = {
         "status": "it would be accepted" if dry_run else receipt.status,

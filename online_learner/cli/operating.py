@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from online_learner.cli.output import AsJson, show
+from online_learner.cli.output import AsJson, connect, show
 
 DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Tell what would be done, and do nothing.")
@@ -19,40 +19,33 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def promote(model: str, version: int, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+def promote(model: str, version: int, *, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Let a version answer, by hand."""
-    from online_learner.client import Client
-
-    with Client() as client:
+    with connect() as client:
         _report(client.promote(model, version, dry_run=dry_run), as_json=as_json)
 
 
 def rollback(
     model: str,
+    *,
     to: Annotated[int | None, typer.Option(help="The version; else the one before.")] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Go back to the version before, and promote nothing until `thaw`."""
-    from online_learner.client import Client
-
-    with Client() as client:
+    with connect() as client:
         _report(client.rollback(model, to, dry_run=dry_run), as_json=as_json)
 
 
-def freeze(model: str, as_json: AsJson = False) -> None:
+def freeze(model: str, *, as_json: AsJson = False) -> None:
     """Let what answers now go on answering: nothing is promoted."""
-    from online_learner.client import Client
-
-    with Client() as client:
+    with connect() as client:
         _report(client.freeze(model), as_json=as_json)
 
 
-def thaw(model: str, as_json: AsJson = False) -> None:
+def thaw(model: str, *, as_json: AsJson = False) -> None:
     """Let the gate decide again."""
-    from online_learner.client import Client
-
-    with Client() as client:
+    with connect() as client:
         _report(client.thaw(model), as_json=as_json)
 
 

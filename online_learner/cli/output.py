@@ -1,17 +1,53 @@
-"""How results are shown: JSON where asked for, a table on a terminal, plain columns elsewhere."""
+"""The way to the service, and how results are shown.
+
+JSON where asked for, a table on a terminal, plain columns elsewhere.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+if TYPE_CHECKING:
+    from online_learner.client import Client
+
+CONFIG_FILES = ("online_learner.yaml", "loop.yaml")
+
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Row: TypeAlias = Sequence[object]
+
+
+def connect(data_dir: Path | None = None, **options: Any) -> Client:
+    """Return a client of the service that runs on `data_dir`, or on the one configured here."""
+    from online_learner.client import Client
+    from online_learner.client.place import locate
+
+    place = locate(folder=data_dir or configured_data_dir())
+    return Client(place.url, place.key, **options)
+
+
+def configured_data_dir() -> Path | None:
+    """Return the data directory that the configuration here names, where the environment does not.
+
+    The file is not checked: it is not what a read is about.
+    """
+    import yaml
+
+    if os.environ.get("OL_DATA_DIR"):
+        return None
+    for name in CONFIG_FILES:
+        with contextlib.suppress(OSError, yaml.YAMLError, AttributeError):
+            named = yaml.safe_load(Path(name).read_text()).get("data_dir")
+            return None if named is None else Path(str(named))
+    return None
 
 
 def show(data: Any, *, as_json: bool, text: Callable[[], None]) -> None:
@@ -24,7 +60,7 @@ def show(data: Any, *, as_json: bool, text: Callable[[], None]) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Row]) -> None:
     """Print rows: boxed on a terminal, in plain columns elsewhere."""
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [[cell(value) for value in row] for row in rows]
     if sys.stdout.isatty():
         _boxed(columns, cells)
     else:
@@ -35,7 +71,7 @@ def pairs(items: Mapping[str, object]) -> None:
     """Print names and values, one pair a line."""
     width = max(map(len, items))
     for name, value in items.items():
-        typer.echo(f"{name:<{width}}  {_cell(value)}")
+        typer.echo(f"{name:<{width}}  {cell(value)}")
 
 
 def plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -48,19 +84,20 @@ def plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _boxed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    found = Table(*columns)
+    found = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         found.add_row(*row)
     Console(markup=False, highlight=False).print(found)
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
     """Return a value as people read it.
 
-    >>> _cell(None), _cell(True), _cell(0.123456), _cell("spam")
+    >>> cell(None), cell(True), cell(0.123456), cell("spam")
     ('-', 'true', '0.1235', 'spam')
     """
     if value is None or value == "":

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from online_learner.cli.output import AsJson, pairs, show, table, when
+from online_learner.cli.output import AsJson, cell, connect, pairs, show, table, when
 
 
 def register(app: typer.Typer) -> None:
@@ -20,11 +20,9 @@ def register(app: typer.Typer) -> None:
     app.add_typer(config, name="config")
 
 
-def status(as_json: AsJson = False) -> None:
+def status(*, as_json: AsJson = False) -> None:
     """Tell who answers, how far the learners are, and who is alive. Exit code 1: not ready."""
-    from online_learner.client import Client
-
-    with Client() as client:
+    with connect() as client:
         ready = client.ready()
         models = client.models()
         url = client.url
@@ -63,18 +61,16 @@ def _state(model: dict[str, Any]) -> str:
         found = "on the leash"
     else:
         found = "snapshot"
-    return found + ", frozen" * aliases["frozen"]
+    return f"{found}, frozen" if aliases["frozen"] else found
 
 
 def _alive(beat: dict[str, Any] | None) -> str:
-    return "no heartbeat" if beat is None else f"pid {beat['pid']}"
+    return "no heartbeat" if beat is None else "alive"
 
 
-def versions(model: str, as_json: AsJson = False) -> None:
+def versions(model: str, *, as_json: AsJson = False) -> None:
     """List the kept snapshots of a model."""
-    from online_learner.client import Client
-
-    with Client() as client:
+    with connect() as client:
         found = client.versions(model)
         aliases = client.model(model).get("aliases", {})
     columns = ("version", "role", "status", "lineage", "step", "learned", "parent", "cut at")
@@ -106,13 +102,12 @@ def _roles(number: int, aliases: dict[str, Any]) -> str:
 
 def verdicts(
     model: str,
+    *,
     count: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List the newest decisions about a model, and why they were taken."""
-    from online_learner.client import Client
-
-    with Client() as client:
+    with connect() as client:
         found = client.verdicts(model, count=count)
     rows = [
         (when(item["at"]), item["action"], item["version"], item["by"], item["sentence"])
@@ -122,11 +117,9 @@ def verdicts(
     show(found, as_json=as_json, text=lambda: table(columns, rows))
 
 
-def explain(prediction_id: str, as_json: AsJson = False) -> None:
+def explain(prediction_id: str, *, as_json: AsJson = False) -> None:
     """Tell the whole story of one answer: what it saw, who said what, what became of that."""
-    from online_learner.client import Client
-
-    with Client() as client:
+    with connect() as client:
         story = client.prediction(prediction_id)
     show(story, as_json=as_json, text=lambda: _tell(story))
 
@@ -141,11 +134,14 @@ def _tell(story: dict[str, Any]) -> None:
             "by": f"{record['role']}, version {record['version']}, step {record['step']}",
             "asked for a label": (record["ask"] or {}).get("reason"),
             "user": record["user_id"],
-            "features": ", ".join(f"{key}={value}" for key, value in record["features"].items()),
+            "features": ", ".join(
+                f"{key}={cell(value)}" for key, value in record["features"].items()
+            ),
         }
     )
     for role, shadow in record["shadows"].items():
-        typer.echo(f"unseen, {role} (version {shadow['version']}) said {shadow['output']}")
+        said = cell(shadow["output"])
+        typer.echo(f"unseen, {role} (version {shadow['version']}, step {shadow['step']}): {said}")
     if not story["feedback"]:
         typer.echo("Nothing has been said about it.")
         return
@@ -162,6 +158,7 @@ def _signal_row(signal: dict[str, Any]) -> tuple[object, ...]:
 
 
 def config_show(
+    *,
     config: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from online_learner.cli.output import CONFIG_FILES
+
 if TYPE_CHECKING:
     from online_learner.settings import Settings
     from serve_app.local import Endpoint
-
-CONFIG_FILES = ("online_learner.yaml", "loop.yaml")
 
 _EXAMPLE = """\
 models:
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
+    *,
     config: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help=f"Default: {' or '.join(CONFIG_FILES)}."),
@@ -53,12 +54,12 @@ def up(
         with running(settings, host=host, port=port) as endpoint:
             _catch_signals()  # Ray has set its own meanwhile
             _announce(endpoint, settings, host)
-            while True:
-                signal.pause()
+            _wait()
     typer.echo("Stopped.")
 
 
 def demo(
+    *,
     seed: Annotated[int, typer.Option(help="Of the streams and the raters.")] = 1,
     keep: Annotated[bool, typer.Option("--keep", help="Go on serving in the end.")] = False,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
@@ -67,7 +68,7 @@ def demo(
     ] = None,
     out: Annotated[Path, typer.Option(file_okay=False, help="Where the curves go.")] = Path("out"),
 ) -> None:
-    """Play real streams with late and noisy raters, kill the learner, and add up. About a minute."""
+    """Play real streams with late and noisy raters, kill the learner, and add up: two minutes."""
     from examples.demo import run
 
     raise typer.Exit(run(seed=seed, keep=keep, port=port, data_dir=data_dir, out=out))
@@ -102,12 +103,17 @@ def _until_stopped() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _wait() -> None:
+    while True:
+        signal.pause()
+
+
 def _catch_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     raise _Stopped

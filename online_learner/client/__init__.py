@@ -80,7 +80,7 @@ class Client:
 
     Raises
     ------
-    ConfigError
+    NotReachable
         No service is known.
 
     Every method raises `ApiError` where the service refuses, `NotReachable` where no answer comes.

@@ -1,8 +1,8 @@
 """What a client can raise.
 
 OnlineLearnerError
-├── ConfigError              no service is known, or its address is not one
-├── NotReachable             no answer came; the service may be down
+├── ConfigError              the address of the service is not one
+├── NotReachable             no service is known, or no answer came: it may be down
 └── ApiError                 the service refused; carries its problem+json (RFC 9457)
     └── PredictionGone       that answer can take no feedback any more: drop the signal
 """
@@ -16,7 +16,7 @@ from online_learner.errors import OnlineLearnerError
 
 
 class NotReachable(OnlineLearnerError):
-    """No answer came within the retries; the message names the address and what went wrong."""
+    """No service is known, or no answer came within the retries; says which, and what to do."""
 
 
 class ApiError(OnlineLearnerError):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from online_learner.client.errors import NotReachable
 from online_learner.errors import ConfigError
 
 
@@ -33,22 +34,24 @@ class Place:
             return host == "localhost"
 
 
-def locate(url: str | None = None, key: str | None = None) -> Place:
+def locate(url: str | None = None, key: str | None = None, *, folder: Path | None = None) -> Place:
     """Return where the service is.
 
     Each of the two comes from the argument, else from `OL_URL` and `OL_API_KEY`, else from the note
-    that a running `online-learner up` leaves in its data directory (`OL_DATA_DIR`, or
-    `./.online_learner`). The key of the note is given to nobody but the service of the note.
+    that a running `online-learner up` leaves in its data directory (`folder`, else `OL_DATA_DIR`,
+    else `./.online_learner`). The key of the note is given to nobody but the service of the note.
 
     Raises
     ------
+    NotReachable
+        No address is known.
     ConfigError
-        No address is known, or it is not one.
+        It is not an address.
     """
-    noted = read_note(data_dir())
+    noted = read_note(folder or data_dir())
     url = url or os.environ.get("OL_URL") or (noted.url if noted else None)
     if url is None:
-        raise ConfigError(
+        raise NotReachable(
             "no service is known: start one with `online-learner up`, or set OL_URL and OL_API_KEY"
         )
     url = url.rstrip("/")

