@@ -152,8 +152,9 @@ class Service:
 
 async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
     """Do the work again and again; what goes wrong is logged, and tried again with backoff."""
-    wait_s = 0.05
-    while True:
+    wait_s, task = 0.05, asyncio.current_task()
+    assert task is not None
+    while not task.cancelling():  # redis-py may swallow a cancellation; the task still knows of it
         started = time.monotonic()
         try:
             await work()

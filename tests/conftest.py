@@ -2,7 +2,7 @@
 
 `server`, `data_dir` and `start_server` live for the session; `store`, `keyring`, `clock`,
 `make_settings`, `open_loop` and `loop` for one test. Whoever asks for `store`, `open_loop` or
-`loop` finds the server empty.
+`loop` finds the server empty. `start_service` runs the HTTP application for the tests of one file.
 """
 
 from __future__ import annotations
@@ -12,21 +12,25 @@ import os
 import random
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+import uvicorn
 
+from online_learner import auth, config
 from online_learner.ids import Keyring
 from online_learner.loop import Loop
 from online_learner.settings import Settings
 from online_learner.store import Store, embedded, open_store
 from online_learner.store.embedded import EmbeddedServer
+from serve_app.gateway import create_app
 
 hypothesis.settings.register_profile(
     "house", deadline=None, database=None, derandomize=True, print_blob=True
@@ -233,3 +237,72 @@ def eventually() -> Callable[..., Awaitable[None]]:
             await asyncio.sleep(0.005)
 
     return poll
+
+
+@dataclass(slots=True)
+class Service:
+    """The HTTP application under uvicorn, on a store of its own; learners run only in `turn`."""
+
+    data_dir: Path
+    settings: Settings
+    server: EmbeddedServer
+    key: str = "ol_test_key"
+    url: str = ""
+
+    async def turn(self) -> None:
+        """Learn all that has arrived, judge it, and move the aliases, for every model."""
+        async with await Loop.open(self.settings):
+            pass
+
+    async def prepare(self) -> None:
+        """Write configuration and key to the store, and found the models."""
+        async with await open_store(self.server.url) as opened:
+            await config.publish(opened, self.settings)
+            await auth.allow(opened, self.key, name="tester")
+        await self.turn()
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Run the application on a free port, on a thread with a loop of its own."""
+        app = create_app(self.server.url, str(self.data_dir))
+        web = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", ws="none"))
+        thread = threading.Thread(target=web.run, daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 20
+        while not web.started:
+            assert thread.is_alive(), "the application did not start"
+            assert time.monotonic() < deadline, "the application did not start in time"
+            time.sleep(0.005)
+        self.url = f"http://127.0.0.1:{web.servers[0].sockets[0].getsockname()[1]}"
+        try:
+            yield
+        finally:
+            web.should_exit = True
+            thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Service]]:
+    """Return a factory of running services, each with a store of its own.
+
+    `start_service(topic={})` serves the model `topic`; names as in `make_settings`.
+    """
+    known = {"web": WEB, "topic": TOPIC, "rent": RENT}
+    with ExitStack() as running:
+
+        def start(**changes: Any) -> Service:
+            folder = tmp_path_factory.mktemp("service")
+            server = EmbeddedServer.ensure(folder)
+            running.callback(server.stop)
+            models = {
+                name: known.get(name, {}) | changes.pop(name)
+                for name in list(changes)
+                if isinstance(changes[name], dict)
+            }
+            document = {"store": server.url, "data_dir": folder, "models": models or {"web": WEB}}
+            service = Service(folder, Settings.parse(document | changes), server)
+            asyncio.run(service.prepare())
+            running.enter_context(service.serving())
+            return service
+
+        yield start

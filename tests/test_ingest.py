@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -55,12 +56,14 @@ class Door:
         [address] = await Journal(self.store, model).append([record])
         return self.keyring.seal("prediction", model, address)
 
-    async def say(
-        self, prediction_id: str, kind: str = "thumbs", value: Any = True, **fields: Any
-    ) -> Receipt:
-        """Send one signal; `credential` and `key` are the request's, the rest is the body's."""
+    async def say(self, prediction_id: str, *said: Any, **fields: Any) -> Receipt:
+        """Send one signal: `kind, value`, or thumbs up.
+
+        `credential` and `key` are the request's, all other fields the body's.
+        """
         request = {name: fields.pop(name) for name in ("credential", "key") if name in fields}
-        body = {"prediction_id": prediction_id, "kind": kind, "value": value, **fields}
+        body = {"prediction_id": prediction_id, "kind": "thumbs", "value": True}
+        body |= dict(zip(("kind", "value"), said, strict=False)) | fields
         return await self.ingest.accept(SIGNAL.validate_python(body), **request)
 
     async def taken(self, model: str = "web") -> list[dict[bytes, bytes]]:
@@ -609,6 +612,38 @@ async def test_the_signal_of_a_caller_who_left_is_kept(
 # --- the whole door against a plain model of it -----------------------------------------------
 
 
+@dataclass(frozen=True)
+class Said:
+    """One signal on some prediction, as a client sends it."""
+
+    kind: str
+    value: bool
+    user_id: str | None
+    comment: str | None
+    idempotency_key: str | None
+    credential: str
+
+    @property
+    def source(self) -> str:
+        """Who says it."""
+        return f"human:{self.user_id}" if self.user_id else f"key:{self.credential}"
+
+    def fields(self) -> dict[str, Any]:
+        """Return the request's fields, without those that are left out."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+anything_said = st.builds(
+    Said,
+    kind=st.sampled_from(["thumbs", "correction"]),
+    value=st.booleans(),
+    user_id=st.sampled_from([None, "ada", "bob"]),
+    comment=st.sampled_from([None, "why"]),
+    idempotency_key=st.sampled_from([None, None, "k1", "k2"]),
+    credential=st.sampled_from(["c1", "c2"]),
+)
+
+
 class DoorMachine(RuleBasedStateMachine):
     """Signals in any order, with keys and without, against two dicts and a list.
 
@@ -624,10 +659,9 @@ class DoorMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.keyring = Keyring({1: bytes(range(32))})
         self.now = time.time()
-        self.seen: dict[tuple[str, str], tuple[Any, str]] = {}
+        self.seen: dict[Any, tuple[Any, str]] = {}
         self.standing: dict[tuple[str, str, str], tuple[Any, str]] = {}
         self.expected: list[tuple[str, str, Any, str, str | None]] = []
-        self.made = 0
 
     def wait(self, call: Awaitable[Any]) -> Any:
         """Run a coroutine to its end."""
@@ -655,79 +689,39 @@ class DoorMachine(RuleBasedStateMachine):
         """Log one more answer."""
         return str(self.wait(self.door.predict()))
 
-    @rule(
-        prediction_id=predictions,
-        said=st.sampled_from(
-            [("thumbs", True), ("thumbs", False), ("correction", True), ("correction", False)]
-        ),
-        user=st.sampled_from([None, "ada", "bob"]),
-        key=st.sampled_from([None, None, "k1", "k2"]),
-        credential=st.sampled_from(["c1", "c2"]),
-        comment=st.sampled_from([None, "why"]),
-        copies=st.sampled_from([1, 1, 2, 5]),
-    )
-    def post(
-        self,
-        prediction_id: str,
-        said: tuple[str, bool],
-        user: str | None,
-        key: str | None,
-        credential: str,
-        comment: str | None,
-        copies: int,
-    ) -> None:
+    @rule(prediction_id=predictions, said=anything_said, copies=st.sampled_from([1, 1, 2, 5]))
+    def post(self, prediction_id: str, said: Said, copies: int) -> None:
         """Send a signal, or several equal ones at once."""
-        kind, value = said
-        fields = {"user_id": user, "comment": comment, "idempotency_key": key}
-        fields = {name: field for name, field in fields.items() if field is not None}
 
-        async def post() -> list[Any]:
-            calls = [
-                self.door.say(prediction_id, kind, value, credential=credential, **fields)
-                for _ in range(copies)
-            ]
+        async def send() -> list[Any]:
+            calls = [self.door.say(prediction_id, **said.fields()) for _ in range(copies)]
             return await asyncio.gather(*calls, return_exceptions=True)
 
-        replies = self.wait(post())
-        source = f"human:{user}" if user else f"key:{credential}"
-        wanted = [
-            self.decide(prediction_id, kind, value, source, comment, key, credential, replies[0])
-            for _ in range(copies)
-        ]
-        found = [
-            reply.code if isinstance(reply, ServiceError) else reply.status for reply in replies
-        ]
-        assert found == wanted
+        replies = self.wait(send())
+        wanted = [self.decide(prediction_id, said, replies[0]) for _ in range(copies)]
+        assert [r.status if isinstance(r, Receipt) else r.code for r in replies] == wanted
         receipts = {reply.feedback_id for reply in replies if isinstance(reply, Receipt)}
         assert len(receipts) <= 1
 
-    def decide(
-        self,
-        prediction_id: str,
-        kind: str,
-        value: Any,
-        source: str,
-        comment: str | None,
-        key: str | None,
-        credential: str,
-        reply: Any,
-    ) -> str:
+    def decide(self, prediction_id: str, said: Said, reply: Any) -> str:
         """Say what has to become of one signal, and take note of it."""
-        body = (prediction_id, kind, value, source, comment)
-        if key is not None and (credential, key) in self.seen:
-            known, feedback_id = self.seen[credential, key]
+        body = (prediction_id, said.kind, said.value, said.source, said.comment)
+        key = said.idempotency_key and (said.credential, said.idempotency_key)
+        if key in self.seen:
+            known, feedback_id = self.seen[key]
             if known != body:
                 return "idempotency_key_reused"
             assert reply.feedback_id == feedback_id
             return "duplicate"
-        before = self.standing.get((source, prediction_id, kind))
-        if key is None and before is not None and before[0] == value:
-            assert reply.feedback_id == before[1]
+        place = (said.source, prediction_id, said.kind)
+        value, standing = self.standing.get(place, (None, None))
+        if key is None and value == said.value:
+            assert reply.feedback_id == standing
             return "duplicate"
-        self.expected.append((prediction_id, kind, value, source, before and before[1]))
-        self.standing[source, prediction_id, kind] = (value, reply.feedback_id)
+        self.expected.append((prediction_id, said.kind, said.value, said.source, standing))
+        self.standing[place] = (said.value, reply.feedback_id)
         if key is not None:
-            self.seen[credential, key] = (body, reply.feedback_id)
+            self.seen[key] = (body, reply.feedback_id)
         return "accepted"
 
     @rule(prediction_id=predictions, place=st.integers(0, 49), key=st.sampled_from([None, "k1"]))
