@@ -1,4 +1,4 @@
-"""What the benchmarks learn and ask: small River models, and requests from data that River ships."""
+"""What the benchmarks learn and ask: small River models, and requests from River's own data."""
 
 from __future__ import annotations
 

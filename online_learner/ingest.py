@@ -18,14 +18,8 @@ from redis.exceptions import ResponseError
 from online_learner.errors import Invalid, NotFound, ServiceError, Unavailable
 from online_learner.ids import Address, Keyring, check_age, model_hash, new_nonce
 from online_learner.journal import Journal
-from online_learner.schema import (
-    Correction,
-    Feedback,
-    FeedbackRequest,
-    Label,
-    Prediction,
-    Thumbs,
-)
+from online_learner.requests import Correction, FeedbackRequest, Thumbs
+from online_learner.schema import Feedback, Label, Prediction
 from online_learner.settings import ModelSpec
 from online_learner.store import Durability, Store
 from online_learner.store.keys import Keys

@@ -20,14 +20,7 @@ from online_learner.errors import Fenced, Unavailable
 from online_learner.learners import Learner
 from online_learner.registry import Registry
 from online_learner.replay import Batch, Replay, Signals
-from online_learner.schema import (
-    Aliases,
-    Checkpoint,
-    Control,
-    Example,
-    Step,
-    Version,
-)
+from online_learner.schema import Aliases, Checkpoint, Control, Example, Step, Version
 from online_learner.settings import ModelSpec
 from online_learner.store import Entry
 

@@ -27,7 +27,7 @@ from online_learner.learners import make_learner, resolve
 from online_learner.predict import Follower, Predictor, render
 from online_learner.promote import Gatekeeper
 from online_learner.registry import Registry
-from online_learner.schema import SIGNAL, PredictRequest
+from online_learner.requests import SIGNAL, PredictRequest
 from online_learner.settings import ModelSpec, Settings
 from online_learner.store import Store, open_store
 

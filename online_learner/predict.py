@@ -17,16 +17,8 @@ from online_learner.errors import Invalid, Unavailable
 from online_learner.ids import Address
 from online_learner.learners import Answer, Learner
 from online_learner.registry import Registry
-from online_learner.schema import (
-    Aliases,
-    Ask,
-    Checkpoint,
-    Output,
-    Prediction,
-    PredictRequest,
-    Shadow,
-    finite,
-)
+from online_learner.requests import PredictRequest
+from online_learner.schema import Aliases, Ask, Checkpoint, Prediction, Shadow, finite
 from online_learner.settings import ModelSpec
 
 LATEST = "latest"  # the lineage's newest step, in the shadows

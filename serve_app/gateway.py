@@ -30,16 +30,16 @@ from online_learner.errors import (
 from online_learner.ingest import Receipt
 from online_learner.loop import Stages
 from online_learner.predict import render
-from online_learner.schema import (
+from online_learner.requests import (
     SIGNAL,
     Correction,
     FeedbackBatchRequest,
     PredictBatchRequest,
-    Prediction,
     PredictRequest,
     Signal,
     Thumbs,
 )
+from online_learner.schema import Prediction
 from serve_app.http import body_of, endpoint, json_response, parse, problem
 from serve_app.operator_api import operator_api
 from serve_app.service import Service

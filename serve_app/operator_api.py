@@ -15,13 +15,13 @@ from online_learner import explain, operate
 from online_learner.auth import Credential, Scope
 from online_learner.errors import Invalid, Malformed, NotFound, ServiceError
 from online_learner.loop import Stages
-from online_learner.schema import (
+from online_learner.requests import (
     FeedbackBatchRequest,
     PredictBatchRequest,
     PredictRequest,
     Signal,
 )
-from online_learner.schema import Request as Schema
+from online_learner.requests import Request as Schema
 from serve_app.http import problem
 from serve_app.service import Service
 

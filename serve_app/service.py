@@ -99,14 +99,19 @@ class Service:
         for model, spec in self.settings.models.items():
             known = self.rooms.get(model)
             if known is None or known.predictor.spec != spec:
-                self._open_room(model)
+                await self._open_room(model)
         for model in set(self.rooms) - set(self.settings.models):
             self._close_room(model)
         self._config_version = version
 
-    def _open_room(self, model: str) -> None:
-        self._close_room(model)
+    async def _open_room(self, model: str) -> None:
+        """Open a room, with its weights where there are any; the old one answers until then."""
         room = wire(self.store, self.keyring, model, self.settings.model(model))
+        try:
+            await room.follower.refresh()
+        except Exception:
+            log.warning("'%s' has no weights yet; the poll tries again", model, exc_info=True)
+        self._close_room(model)
         self.rooms[model] = room
         moved = asyncio.Event()
 

@@ -177,18 +177,23 @@ def make_settings(server: EmbeddedServer, data_dir: Path) -> Callable[..., Setti
     models are `web` (labels false and true), `topic` (three labels) and `rent` (a number); only
     those named are configured, and `web` where none is. A model of another name is taken as given.
     """
-    known = {"web": WEB, "topic": TOPIC, "rent": RENT}
 
     def make(**changes: Any) -> Settings:
-        models = {
-            name: known.get(name, {}) | changes.pop(name)
-            for name in list(changes)
-            if isinstance(changes[name], dict)
-        }
-        document = {"store": server.url, "data_dir": data_dir, "models": models or {"web": WEB}}
-        return Settings.parse(document | changes)
+        return _settings(server.url, data_dir, changes)
 
     return make
+
+
+def _settings(store_url: str, data_dir: Path, changes: dict[str, Any]) -> Settings:
+    known = {"web": WEB, "topic": TOPIC, "rent": RENT}
+    models = {
+        name: known.get(name, {}) | change
+        for name, change in changes.items()
+        if isinstance(change, dict)
+    }
+    rest = {name: change for name, change in changes.items() if name not in models}
+    document = {"store": store_url, "data_dir": data_dir, "models": models or {"web": WEB}}
+    return Settings.parse(document | rest)
 
 
 @pytest.fixture
@@ -287,20 +292,13 @@ def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 
     `start_service(topic={})` serves the model `topic`; names as in `make_settings`.
     """
-    known = {"web": WEB, "topic": TOPIC, "rent": RENT}
     with ExitStack() as running:
 
         def start(**changes: Any) -> Service:
             folder = tmp_path_factory.mktemp("service")
             server = EmbeddedServer.ensure(folder)
             running.callback(server.stop)
-            models = {
-                name: known.get(name, {}) | changes.pop(name)
-                for name in list(changes)
-                if isinstance(changes[name], dict)
-            }
-            document = {"store": server.url, "data_dir": folder, "models": models or {"web": WEB}}
-            service = Service(folder, Settings.parse(document | changes), server)
+            service = Service(folder, _settings(server.url, folder, changes), server)
             asyncio.run(service.prepare())
             running.enter_context(service.serving())
             return service

@@ -21,7 +21,7 @@ from online_learner.errors import (
     json_pointer,
     known_fields,
 )
-from online_learner.schema import SIGNAL, PredictRequest, Signal, Source
+from online_learner.requests import SIGNAL, PredictRequest, Signal, Source
 
 ALL = [
     found

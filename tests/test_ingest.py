@@ -28,7 +28,8 @@ from online_learner.ids import Address, Keyring
 from online_learner.ingest import GROUP_MAX, Ingest, Receipt, source_of, target_value
 from online_learner.journal import Journal
 from online_learner.loop import Loop
-from online_learner.schema import SIGNAL, Feedback, Prediction
+from online_learner.requests import SIGNAL
+from online_learner.schema import Feedback, Prediction
 from online_learner.settings import ModelSpec, Settings
 from online_learner.store import Store, open_store
 from online_learner.store.keys import Keys

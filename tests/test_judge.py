@@ -103,7 +103,7 @@ def test_the_deadline_settles_what_nobody_answered() -> None:
 
 
 def test_an_answer_that_tells_no_truth_waits_for_one() -> None:
-    """A signal that does not say what is right answers the audit, and settles it at the deadline."""
+    """A signal that does not say what is right leaves the audit open until the deadline."""
     it = judge()
     it.see_audit(entry(0), WIN)
     it.see_signal(entry(0), None)
@@ -206,7 +206,7 @@ def test_number_scores() -> None:
 
 
 def test_a_new_generation_begins_anew() -> None:
-    """Where the reference moves, evidence of old is dropped and the survivors are new candidates."""
+    """Where the reference moves, old evidence is dropped and survivors are new candidates."""
     it = judge()
     it.see_audit(entry(0), WIN)
     it.see_signal(entry(0), "a")
@@ -302,7 +302,7 @@ def feed(it: Judge, what: str, where: str, value: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_restart_changes_nothing(seed: int) -> None:
-    """Restarted at any event, with the rest read again, the judge finds the same to the last bit."""
+    """Restarted at any event, a judge that reads again what is pending finds the same bits."""
     stream = events(seed)
     whole, expected = judge(m=0.2), []
     for event in stream:

@@ -24,7 +24,8 @@ from online_learner.checks import LEARNER_LAWS, Examples, Factory, check_learner
 from online_learner.errors import ConfigError, StateError
 from online_learner.learners import Answer, Learner, make_learner
 from online_learner.learners.river import RiverLearner
-from online_learner.schema import MAX_MAGNITUDE, Example
+from online_learner.requests import MAX_MAGNITUDE
+from online_learner.schema import Example
 from online_learner.settings import ModelSpec
 
 PHISHING = ("classification", datasets.Phishing, 60)

@@ -12,23 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from online_learner.errors import Invalid, Malformed, ServiceError, from_validation
-from online_learner.schema import (
+from online_learner.requests import (
     MAX_FEATURES,
     MAX_MAGNITUDE,
     MAX_TEXT,
     SIGNAL,
-    Aliases,
-    Ask,
     Correction,
-    Feedback,
     FeedbackBatchRequest,
     PredictBatchRequest,
-    Prediction,
     PredictRequest,
-    Record,
-    Shadow,
     Signal,
     Thumbs,
+)
+from online_learner.schema import (
+    Aliases,
+    Ask,
+    Feedback,
+    Prediction,
+    Record,
+    Shadow,
     finite,
     label_key,
     pack,

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from online_learner.errors import ConfigError, did_you_mean
-from online_learner.schema import Example, Features, Output
+from online_learner.requests import Features
+from online_learner.schema import Example, Output
 from online_learner.settings import ModelSpec
 
 

@@ -14,7 +14,11 @@ from river import base, compose
 from online_learner.errors import StateError
 from online_learner.learners import Answer
 from online_learner.learners.digest import state_digest
-from online_learner.schema import MAX_MAGNITUDE, Example, Features, Label, finite, label_key
+from online_learner.requests import MAX_MAGNITUDE, Features
+from online_learner.schema import Example, Label, finite, label_key
+
+
+_CODES = (False, True)
 
 
 class RiverLearner:
@@ -44,6 +48,10 @@ class RiverLearner:
         self.labels = None if labels is None else tuple(labels)
         self._prior = {label_key(y): 1.0 / len(labels) for y in labels} if labels else {}
         self._by_key = {label_key(y): y for y in labels or ()}
+        # Binary models of River know False and True only: two other labels travel as those.
+        binary = labels is not None and len(labels) == len(_CODES) and set(labels) != set(_CODES)
+        binary = binary and not getattr(model, "_multiclass", True)
+        self._codes = dict(zip(self.labels or (), _CODES, strict=True)) if binary else {}
         last = getattr(model, "steps", None)
         final = list(last.values())[-1] if last else model
         self._weighted = "w" in inspect.signature(final.learn_one).parameters
@@ -65,8 +73,11 @@ class RiverLearner:
             first = next(iter(self._by_key.values()), None)
             return Answer(first, dict(self._prior))
         if self._by_key:
-            # By value: binary models of River speak of False and True where the labels are 0 and 1.
-            scores = {key: float(found.get(y, 0.0)) for key, y in self._by_key.items()}
+            # By value, not by name: 0 is False, and 1 is True.
+            codes = self._codes
+            scores = {
+                key: float(found.get(codes.get(y, y), 0.0)) for key, y in self._by_key.items()
+            }
             best = max(scores, key=scores.__getitem__)
             return Answer(self._by_key[best], scores)
         scores = {label_key(y): float(p) for y, p in found.items()}
@@ -106,10 +117,11 @@ class RiverLearner:
         """
         learn_one, weighted = self.model.learn_one, self._weighted
         for example in examples:
+            target = self._codes.get(example.target, example.target)
             if weighted and example.weight != 1.0:
-                learn_one(example.features, example.target, w=example.weight)
+                learn_one(example.features, target, w=example.weight)
             else:
-                learn_one(example.features, example.target)
+                learn_one(example.features, target)
             if not self._is_finite(example.features):
                 raise FloatingPointError("the model's answer is not finite after this example")
 
