@@ -5,5 +5,3 @@ and from the moment at which a script moves the alias until the last of two repl
 """
 
 from __future__ import annotations
-
-import argparse

@@ -120,22 +120,10 @@ class Ingest:
             remember_s=max(1, int(address.ms / 1000 + self.window_s - self.clock()) + 1),
         )
         status, entry, nonce = await self._run(call)
-        if status == b"unknown":
-            raise NotFound(
-                "this prediction was issued here, but is not in the log: the store has lost data "
-                "or its retention is shorter than window_s",
-                code="unknown_prediction",
-            )
-        if status == b"reused":
-            raise Invalid.at(
-                "/idempotency_key",
-                "was used before with another body; use a new key for a new signal",
-                code="idempotency_key_reused",
-            )
+        _check_status(status)
         ms, seq = entry.split(b"-")
-        feedback_id = self.keyring.seal(
-            "feedback", model, Address(int(ms), int(seq), nonce.decode())
-        )
+        place = Address(int(ms), int(seq), nonce.decode())
+        feedback_id = self.keyring.seal("feedback", model, place)
         return Receipt(feedback_id, request.prediction_id, model, status.decode(), self.durability)
 
     async def accept_many(
@@ -282,6 +270,21 @@ def _check_version(request: FeedbackRequest, record: Prediction) -> None:
             "/model_version",
             f"this prediction was made by version {record.version}, not {request.model_version}",
             code="version_mismatch",
+        )
+
+
+def _check_status(status: bytes) -> None:
+    if status == b"unknown":
+        raise NotFound(
+            "this prediction was issued here, but is not in the log: the store has lost data, or "
+            "its retention is shorter than window_s",
+            code="unknown_prediction",
+        )
+    if status == b"reused":
+        raise Invalid.at(
+            "/idempotency_key",
+            "was used before with another body; use a new key for a new signal",
+            code="idempotency_key_reused",
         )
 
 

@@ -29,6 +29,7 @@ from online_learner.schema import (
     Settled,
 )
 from online_learner.settings import ModelSpec
+from online_learner.store.keys import Keys
 
 READ_MAX = 1000
 
@@ -214,16 +215,7 @@ async def commit_move(
         The aliases have moved since `before` was read. Nothing was written.
     """
     keys, head = registry.keys, _progress(registry, fence, evidence, state)
-    names = [
-        keys.fence("gatekeeper"),
-        keys.checkpoint("gatekeeper"),
-        keys.evidence,
-        keys.verdicts,
-        keys.aliases,
-        keys.feedback,
-        keys.pinned,
-        keys.checkpoint("learner"),
-    ]
+    names = _script_keys(keys)
     after = before
     if move is not None:
         after = move.aliases.model_copy(update={"epoch": before.epoch + 1})
@@ -240,6 +232,19 @@ async def commit_move(
     if reply == b"conflict":
         raise Conflict("the aliases have moved meanwhile; look again, then decide again")
     return after
+
+
+def _script_keys(keys: Keys) -> list[str]:
+    return [
+        keys.fence("gatekeeper"),
+        keys.checkpoint("gatekeeper"),
+        keys.evidence,
+        keys.verdicts,
+        keys.aliases,
+        keys.feedback,
+        keys.pinned,
+        keys.checkpoint("learner"),
+    ]
 
 
 def _progress(

@@ -17,7 +17,6 @@ from online_learner.learners.digest import state_digest
 from online_learner.requests import MAX_MAGNITUDE, Features
 from online_learner.schema import Example, Label, finite, label_key
 
-
 _CODES = (False, True)
 
 
