@@ -1,4 +1,4 @@
-"""Served accuracy on drifting streams: what does it cost to ask for evidence first?
+"""Served accuracy on drifting streams: what it costs to ask for evidence first.
 
 The whole loop on the bundled store: predict, feedback after `delay` predictions, and a turn of all
 stages every `EVERY` predictions. Beside it the same learner ungated (every step is served, same
@@ -24,6 +24,7 @@ import numpy as np
 from pydantic_core import from_json
 
 from benchmarks import models, report, streams
+from benchmarks.report import Bar
 from benchmarks.streams import Row
 from online_learner.learners import Learner
 from online_learner.learners.river import RiverLearner
@@ -207,22 +208,12 @@ def render(outcomes: Sequence[Outcome]) -> str:
         [*_title(o.case), *(f"{o.accuracy[n] / o.accuracy['ungated']:.3f}" for n in gates)]
         for o in outcomes
     ]
-    worst = [
-        (
-            f"{n}: worst share of ungated",
-            min(o.accuracy[n] / o.accuracy["ungated"] for o in outcomes),
-            0.98,
-            "",
-        )
-        for n in gates
-    ] + [
-        (
-            f"{n}: worst points above frozen",
-            min(100 * (o.accuracy[n] - o.accuracy["frozen"]) for o in outcomes),
-            0.0,
-            "",
-        )
-        for n in gates
+    bars = [
+        Bar(f"{gate}: worst share of ungated", min(_shares(outcomes, gate)), 0.98) for gate in gates
+    ]
+    bars += [
+        Bar(f"{gate}: worst points above frozen", min(_gains(outcomes, gate)), 0.0)
+        for gate in gates
     ]
     said = [
         f"- {', '.join(_title(o.case))}, {name}: {o.decisions[name] or 'nothing moved'}"
@@ -235,11 +226,19 @@ def render(outcomes: Sequence[Outcome]) -> str:
             report.table(head, cells),
             "Share of ungated",
             report.table(["stream", "learner", "delay", *gates], shares),
-            report.bars(worst),
+            report.bars(bars),
             "What the gate decided, after which row (rejections left out)",
             "\n".join(said),
         ]
     )
+
+
+def _shares(outcomes: Sequence[Outcome], gate: str) -> list[float]:
+    return [o.accuracy[gate] / o.accuracy["ungated"] for o in outcomes]
+
+
+def _gains(outcomes: Sequence[Outcome], gate: str) -> list[float]:
+    return [100 * (o.accuracy[gate] - o.accuracy["frozen"]) for o in outcomes]
 
 
 def _title(case: Case) -> list[str]:
@@ -261,7 +260,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     title = f"Drift: {n:,} rows a stream, a turn every {EVERY} predictions, seed {SEED}"
     command = "python -m benchmarks drift" + " --full" * chosen.full
     report.publish("drift", title, render(outcomes), command=command, keep=not chosen.quick)
-
-
-if __name__ == "__main__":
-    main()

@@ -19,6 +19,7 @@ from river import datasets
 
 from benchmarks import models, report
 from benchmarks.load import apart
+from benchmarks.report import Bar
 from online_learner.loop import Loop
 from online_learner.settings import Settings
 
@@ -90,10 +91,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cells = [[f"{name}, examples a second", report.number(rate)] for name, rate in rates.items()]
     cells.append(["the gate, ms a settled audit", f"{audit_ms:.3f}"])
     text = report.table(["from the stream to committed state", "measured"], cells)
-    text += "\n\n" + report.bars([("River LR, examples", rates["River LR"], 20_000, "/s")])
+    text += "\n\n" + report.bars([Bar("River LR", rates["River LR"], 20_000, "/s")])
     command = "python -m benchmarks learning"
     report.publish("learning", "Learning and judging", text, command=command, keep=not quick)
-
-
-if __name__ == "__main__":
-    main()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from threading import Event
 from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
@@ -76,6 +77,7 @@ def drive(
     seconds: float = _PATIENCE_S,
     repeat: bool = True,
     keep_bodies: bool = False,
+    enough: Event | None = None,
 ) -> Load:
     """Send requests over so many connections, each waiting for its answer before the next.
 
@@ -85,11 +87,14 @@ def drive(
         No request is sent after that time.
     repeat
         Begin again at the end of `requests`, instead of stopping there.
+    enough
+        Once it is set, no request is sent either.
     """
     place = urlsplit(url)
     address = (place.hostname or "127.0.0.1", place.port or 80)
     pending = itertools.cycle(requests) if repeat else iter(requests)
-    return _Driver(address, pending, keep_bodies=keep_bodies).run(connections, seconds)
+    driver = _Driver(address, pending, keep_bodies=keep_bodies)
+    return driver.run(connections, seconds, enough)
 
 
 @dataclass(slots=True)
@@ -112,8 +117,8 @@ class _Driver:
         self._latencies: list[float] = []
         self._bodies: list[bytes] = []
 
-    def run(self, connections: int, seconds: float) -> Load:
-        started = finished = time.perf_counter()
+    def run(self, connections: int, seconds: float, enough: Event | None = None) -> Load:
+        started = finished = checked = time.perf_counter()
         self._deadline = started + seconds
         for _ in range(connections):
             self._open()
@@ -121,6 +126,9 @@ class _Driver:
             for key, _ in self._selector.select(0.1):
                 self._receive(key.data)
             finished = time.perf_counter()
+            if enough is not None and finished - checked > 0.1:
+                checked = finished
+                self._deadline = 0.0 if enough.is_set() else self._deadline
         for key in list(self._selector.get_map().values()):
             self._close(key.data, failed=True)
         self._selector.close()

@@ -33,12 +33,12 @@ def phishing() -> Learner:
     return learner
 
 
-def spec(learner: str = "phishing", **changes: Any) -> dict[str, Any]:
-    """Return the configuration of a model that learns with a factory of this module."""
+def spec(learner: str = "phishing", *, module: str = __name__, **changes: Any) -> dict[str, Any]:
+    """Return the configuration of a model that learns with a factory of a module."""
     return {
         "task": "classification",
         "labels": LABELS,
-        "learner": f"{__name__}:{learner}",
+        "learner": f"{module}:{learner}",
         **changes,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
@@ -29,18 +30,32 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "| " + " | ".join([first, *rest]) + " |"
 
 
-def bars(rows: Sequence[tuple[str, float, float, str]]) -> str:
-    """Return the table of what was aimed at: (what, measured, aim, unit), more being better."""
-    cells = [
-        [
-            what,
-            f"{number(measured)}{unit}",
-            f"{number(aim)}{unit}",
-            "reached" if measured >= aim else "short",
-        ]
-        for what, measured, aim, unit in rows
-    ]
-    return table(["bar", "measured", "aim", ""], cells)
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What was measured, and what was aimed at."""
+
+    what: str
+    measured: float
+    aim: float
+    unit: str = ""
+    at_most: bool = False
+
+    @property
+    def reached(self) -> bool:
+        """Whether the aim was reached."""
+        gap = self.measured - self.aim
+        return gap <= 0 if self.at_most else gap >= 0
+
+    def row(self) -> list[str]:
+        """Return the cells of the table."""
+        aim = f"{'<=' if self.at_most else '>='} {number(self.aim)}{self.unit}"
+        measured = f"{number(self.measured)}{self.unit}"
+        return [self.what, measured, aim, "reached" if self.reached else "short"]
+
+
+def bars(found: Sequence[Bar]) -> str:
+    """Return the table of what was aimed at."""
+    return table(["bar", "measured", "aim", ""], [bar.row() for bar in found])
 
 
 def number(value: float) -> str:

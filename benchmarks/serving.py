@@ -17,6 +17,7 @@ from pydantic_core import from_json, to_json
 
 from benchmarks import models, report, stack
 from benchmarks.load import Load, apart, drive, post
+from benchmarks.report import Bar
 from benchmarks.stack import Stack
 
 WEB = models.spec(promotion={"policy": "policies.promotion:Always"})
@@ -159,11 +160,11 @@ def render(measured: Sequence[Measured]) -> str:
     rate = {(line.variant, line.connections): line.per_s for line in measured}
     logged = rate["fast", 64]
     bars = [
-        ("fast / plain, 64 connections", logged / rate["plain", 64], 15, "x"),
-        ("fast / fast without log, 64 connections", logged / rate["fast, no log", 64], 0.65, "x"),
-        (f"predict_batch of {BATCH}", _rate(measured, "predict_batch"), 25_000, "/s"),
-        ("feedback, single posts", _rate(measured, "feedback, single"), 3_000, "/s"),
-        (f"feedback in batches of {BATCH}", _rate(measured, "feedback_batch"), 15_000, "/s"),
+        Bar("fast / plain, 64 connections", logged / rate["plain", 64], 15, "x"),
+        Bar("fast / without log, 64 connections", logged / rate["fast, no log", 64], 0.65, "x"),
+        Bar(f"predict_batch of {BATCH}", _rate(measured, "predict_batch"), 25_000, "/s"),
+        Bar("feedback, single posts", _rate(measured, "feedback, single"), 3_000, "/s"),
+        Bar(f"feedback in batches of {BATCH}", _rate(measured, "feedback_batch"), 15_000, "/s"),
     ]
     return report.table(head, [line.row() for line in measured]) + "\n\n" + report.bars(bars)
 
@@ -187,7 +188,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command="python -m benchmarks serving",
         keep=not quick,
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -35,13 +35,17 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running(profile: Literal["fast", "plain"], **model: Any) -> Iterator[Stack]:
+def running(
+    profile: Literal["fast", "plain"], *, gateways: int = 1, **model: Any
+) -> Iterator[Stack]:
     """Run the whole system with one model, `web`, in a folder that is gone afterwards.
 
     Call it through `load.apart`: one process runs one Ray.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        settings = Settings(profile=profile, data_dir=Path(folder), models={"web": model})
+        settings = Settings(
+            profile=profile, data_dir=Path(folder), gateways=gateways, models={"web": model}
+        )
         with local.running(settings, port=free_port()) as endpoint:
             yield Stack(endpoint.url, endpoint.key, endpoint.store, Path(folder))
 
@@ -49,10 +53,10 @@ def running(profile: Literal["fast", "plain"], **model: Any) -> Iterator[Stack]:
 @contextlib.contextmanager
 def unlogged(stack: Stack) -> Iterator[str]:
     """Run the gateway without its log beside the other, on the same ingress."""
-    from ray import serve  # noqa: PLC0415  (it reads the environment that `running` sets)
+    from ray import serve
 
-    from benchmarks.unlogged import gateway  # noqa: PLC0415
-    from serve_app.app import QUIET  # noqa: PLC0415
+    from benchmarks.unlogged import gateway
+    from serve_app.app import QUIET
 
     application = gateway(stack.store, str(stack.data_dir))
     serve.run(application, name="unlogged", route_prefix="/unlogged", logging_config=QUIET)

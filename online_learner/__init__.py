@@ -1,0 +1,1 @@
+"""An online incremental learner for explicit feedback. Read `online_learner.loop` first."""

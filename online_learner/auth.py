@@ -29,7 +29,8 @@ class Credential:
         """Raise `Forbidden` unless the key carries the scope."""
         if scope not in self.scopes:
             raise Forbidden(
-                f"this needs a key with scope '{scope}'; this key has {', '.join(sorted(self.scopes))}"
+                f"this needs a key with scope '{scope}'; this one has "
+                f"{', '.join(sorted(self.scopes))}"
             )
 
 

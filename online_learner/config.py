@@ -17,7 +17,7 @@ _MODEL = "model:"
 
 
 async def publish(store: Store, settings: Settings) -> int:
-    """Write the settings and all their models, dropping models that are gone. Returns the version."""
+    """Write the settings and all their models; models that are gone go. Returns the version."""
     document = settings.model_dump(mode="json")
     wanted = {f"{_MODEL}{name}": json.dumps(spec) for name, spec in document.pop("models").items()}
     current = await store.hash(CONFIG)

@@ -8,7 +8,8 @@ OnlineLearnerError
     ├── Malformed            400 malformed
     ├── Unauthorized         401 unauthorized
     ├── Forbidden            403 forbidden
-    ├── NotFound             404 unknown_model, unknown_prediction, unknown_feedback, unknown_version
+    ├── NotFound             404 unknown_model, unknown_prediction, unknown_feedback, ...
+    ├── MethodNotAllowed     405 method_not_allowed
     ├── Conflict             409 conflict
     ├── WindowClosed         410 feedback_window_closed
     ├── TooLarge             413 too_large
@@ -103,6 +104,12 @@ class NotFound(ServiceError):
     """The thing named does not exist here."""
 
     status, code, title = 404, "not_found", "Not found"
+
+
+class MethodNotAllowed(ServiceError):
+    """The route exists, and takes other methods."""
+
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
 
 
 class Conflict(ServiceError):

@@ -32,7 +32,7 @@ ZETA = 2.612375348685488  # zeta(1.5)
 
 
 def raised_null(gamma: float) -> float:
-    """Return m = (G - 1) / (G + 1): how far the null is raised against selective answering.
+    """Return the raise of the null against selective answering, m = (G - 1) / (G + 1).
 
     Where wrong answers are up to G times as likely to be labelled as right ones (or the other way
     round), an equal challenger has E[d] <= m E|d|.
@@ -51,7 +51,7 @@ def bets(m: float) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Duel:
-    """Two roles to be compared: is `challenger` better than `reference`?
+    """Two roles to be compared: whether `challenger` is better than `reference`.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ async def _fate(registry: Registry, entry: str) -> dict[str, Any]:
 
 
 async def _resets(registry: Registry) -> list[tuple[str, str]]:
-    """Return when the learner was reset, and up to where the version it went back to had learned."""
+    """Return when the learner was reset, and how far the version it went back to had learned."""
     found = []
     for entry, fields in await registry.store.range(registry.keys.verdicts):
         verdict = Verdict.model_validate_json(fields[b"v"])

@@ -16,7 +16,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from online_learner.errors import ConfigError, NotFound, did_you_mean
 from online_learner.ids import Keyring
@@ -58,7 +58,7 @@ def wire(
     learner = make_learner(spec)
     signals = resolve(spec.signals)(spec.task, spec.labels)
     policy = make_policy(spec)
-    predictor = Predictor(model, spec, rng or random.Random())
+    predictor = Predictor(model, spec, rng or random.Random())  # noqa: S311
     return Stages(
         registry=registry,
         predictor=predictor,
@@ -150,7 +150,7 @@ class Loop:
         """Close the store."""
         await self.store.close()
 
-    async def __aenter__(self) -> Loop:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *error: object) -> None:

@@ -1,4 +1,4 @@
-"""What operators do by hand: promote, roll back, freeze, thaw. Recorded as verdicts, like any other."""
+"""What operators do by hand: promote, roll back, freeze, thaw. Each leaves a verdict."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def _freeze(registry: Registry, before: Aliases, version: int | None) -> M
     after = before.model_copy(update={"frozen": True, "pinned": before.following})
     sentence = "Frozen by hand: what answers now goes on answering."
     verdict = Verdict(action="freeze", by="", sentence=sentence, version=before.champion)
-    return Move(after, verdict, pin=before.following)
+    return Move(after, verdict, pin=before.following and not before.pinned)
 
 
 async def _thaw(registry: Registry, before: Aliases, version: int | None) -> Move:

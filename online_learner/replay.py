@@ -144,8 +144,8 @@ class Replay:
             self.at = self.at.after(batch)
         if self.at.digest != step.digest:
             raise StateError(
-                f"replay of step {step.step} of '{self.registry.model}' met other feedback than the "
-                "step had learned: the feedback stream was changed"
+                f"replay of step {step.step} of '{self.registry.model}' met other feedback than "
+                "the step had learned: the feedback stream was changed"
             )
         self.learner.learn(batch.keep())
 

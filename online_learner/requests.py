@@ -125,7 +125,7 @@ class FeedbackRequest(Request):
 
 
 class Thumbs(FeedbackRequest):
-    """This answer is good, or bad."""
+    """Say that the answer is good, or bad."""
 
     kind: Literal["thumbs"]
     value: bool

@@ -205,7 +205,7 @@ class Aliases(Record):
         )
 
     def pulled_to(self, version: int) -> Aliases:
-        """Return the aliases after a pull: an old version answers, a new lineage has to earn trust."""
+        """Return the aliases after a pull: an old version answers, a new lineage starts."""
         return self.model_copy(
             update={
                 "champion": version,

@@ -32,7 +32,7 @@ from online_learner.schema import label_key
 def _distinct(labels: list[bool | int | str] | None) -> list[bool | int | str] | None:
     if labels is None:
         return None
-    if len(labels) < 2:  # noqa: PLR2004
+    if len(labels) < 2:
         raise ValueError("name two labels or more, or leave `labels` out: they are learned then")
     if len({label_key(label) for label in labels}) < len(labels) or len(set(labels)) < len(labels):
         raise ValueError("two labels are equal, as values (true and 1) or as JSON keys (1 and '1')")
@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     @classmethod
     def _no_boolean(cls, value: Any) -> Any:
         if isinstance(value, bool):  # YAML reads `yes` as true, and pydantic reads true as 1
-            raise ValueError("must be a number")  # noqa: TRY004  (pydantic takes ValueError)
+            raise ValueError("must be a number")  # noqa: TRY004
         return value
 
     @classmethod

@@ -1,0 +1,1 @@
+"""What a team tunes: promotion, and what a signal means."""

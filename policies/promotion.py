@@ -163,7 +163,7 @@ class Leash(Sequential):
     restart_after: int = 2000
 
     def duels(self, aliases: Aliases) -> list[Duel]:
-        """Return the comparisons: before trust the lineage's, on the leash the ladder's and pull's."""
+        """Return the comparisons: the lineage's before trust, then the ladder's and the pull's."""
         if not aliases.following:
             return [Duel("latest", "champion", restart_after=self.restart_after)]
         ladder = [Duel(f"challenger:{n}", "anchor", version=n) for n in aliases.challengers]

@@ -39,7 +39,7 @@ class Gateway:
         return create_app(*self._place)
 
     async def check_health(self) -> None:
-        """Raise where the application has not started. A store that is away is no reason to die."""
+        """Raise where the application has not started; a store that is away is no reason."""
         if self.app.state.service is None:  # type: ignore[attr-defined]
             raise RuntimeError("the gateway has not started")
 
@@ -95,7 +95,7 @@ def model_app(model: str, spec: ModelSpec, store_url: str, data_dir: str) -> App
 
 
 def build_gateway(args: dict[str, Any]) -> Application:
-    """Build the gateway from `{store, data_dir, window_s, ...}`: the settings without the models."""
+    """Build the gateway from the settings without models: `{store, data_dir, window_s, ...}`."""
     settings = _settings({key: value for key, value in args.items() if key != "replicas"})
 
     async def write(store: Store) -> None:

@@ -21,8 +21,6 @@ from starlette.routing import Mount, Route
 
 from online_learner.errors import (
     Invalid,
-    Malformed,
-    NotFound,
     ServiceError,
     Unavailable,
     from_validation,
@@ -40,11 +38,13 @@ from online_learner.requests import (
     Thumbs,
 )
 from online_learner.schema import Prediction
-from serve_app.http import body_of, endpoint, json_response, parse, problem
+from serve_app.http import body_of, endpoint, json_response, parse, wrong_method
 from serve_app.operator_api import operator_api
 from serve_app.service import Service
 
 Accepted: TypeAlias = Thumbs | Correction
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def create_app(store_url: str, data_dir: str) -> Starlette:
@@ -60,19 +60,26 @@ def create_app(store_url: str, data_dir: str) -> Starlette:
             await app.state.service.close()
 
     operators = operator_api()
-    return Starlette(
-        routes=[
-            Route("/v1/models/{model}/predict", endpoint(predict), methods=["POST"]),
-            Route("/v1/feedback", endpoint(feedback), methods=["POST"]),
-            Route("/v1/models/{model}/predict_batch", endpoint(predict_batch), methods=["POST"]),
-            Route("/v1/feedback_batch", endpoint(feedback_batch), methods=["POST"]),
-            Route("/livez", endpoint(livez)),
-            Route("/readyz", endpoint(readyz)),
-            Mount("/", operators),
-        ],
-        lifespan=lifespan,
-        exception_handlers={404: _no_route, 405: _no_route},
-    )
+    routes = [
+        Route("/v1/models/{model}/predict", endpoint(predict), methods=["POST"]),
+        Route("/v1/feedback", endpoint(feedback), methods=["POST"]),
+        Route("/v1/models/{model}/predict_batch", endpoint(predict_batch), methods=["POST"]),
+        Route("/v1/feedback_batch", endpoint(feedback_batch), methods=["POST"]),
+        Route("/livez", endpoint(livez)),
+        Route("/readyz", endpoint(readyz)),
+    ]
+    # Without these, the mount would say that there is no such path.
+    others = [_other_methods(route) for route in routes]
+    return Starlette(routes=[*routes, *others, Mount("/", operators)], lifespan=lifespan)
+
+
+def _other_methods(route: Route) -> Route:
+    taken = route.methods or set()
+
+    async def refuse(request: Request) -> Response:
+        return wrong_method(request, ", ".join(sorted(taken)))
+
+    return Route(route.path, refuse, methods=list(METHODS - taken))
 
 
 def service_of(request: Request) -> Service:
@@ -233,13 +240,3 @@ async def readyz(request: Request) -> Response:
     """Say whether store, weights, learner and gatekeeper are there, and how durable a 2xx is."""
     state = await service_of(request).ready()
     return json_response(state, 200 if state["ready"] else 503)
-
-
-async def _no_route(request: Request, error: Exception) -> Response:
-    status = getattr(error, "status_code", 404)
-    if status == 405:
-        wrong = Malformed(f"{request.method} is not taken here: see /openapi.json")
-        response = problem(wrong, request)
-        response.status_code = 405
-        return response
-    return problem(NotFound(f"no route {request.url.path}: see /openapi.json"), request)

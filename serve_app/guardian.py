@@ -78,9 +78,11 @@ def marked(token: str) -> Iterator[int]:
         with contextlib.suppress(OSError):
             if folder.stat().st_uid != os.getuid():
                 continue
-            if needle in (folder / "environ").read_bytes():
+            if needle in (folder / "environ").read_bytes() or _holds_open(folder, place):
                 yield int(folder.name)
-            elif (folder / "cmdline").read_bytes().startswith(b"ray::") and any(
-                place in os.readlink(link) for link in (folder / "fd").iterdir()
-            ):
-                yield int(folder.name)
+
+
+def _holds_open(folder: Path, place: str) -> bool:
+    """Tell whether it is a process of Ray's with a file open under `place`."""
+    is_ray = (folder / "cmdline").read_bytes().startswith(b"ray::")
+    return is_ray and any(place in str(link.readlink()) for link in (folder / "fd").iterdir())

@@ -14,6 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from online_learner.errors import (
+    MethodNotAllowed,
+    NotFound,
     ServiceError,
     TooLarge,
     UnsupportedMediaType,
@@ -41,6 +43,21 @@ def problem(error: ServiceError, request: Request) -> Response:
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     return Response(to_json(body), error.status, headers, media_type="application/problem+json")
+
+
+def wrong_method(request: Request, allowed: str) -> Response:
+    """Return the problem for a method that a route does not take."""
+    error = MethodNotAllowed(
+        f"{request.method} is not taken here, but {allowed}: see /openapi.json"
+    )
+    response = problem(error, request)
+    response.headers["allow"] = allowed
+    return response
+
+
+def no_route(request: Request) -> Response:
+    """Return the problem for a path that leads nowhere."""
+    return problem(NotFound(f"no route {request.url.path}: see /openapi.json"), request)
 
 
 def endpoint(handler: Endpoint) -> Endpoint:
@@ -72,7 +89,7 @@ async def body_of(request: Request, *, limit: int) -> bytes:
         The body is longer than `limit`.
     """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
-    if kind != "application/json":
+    if kind.lower() != "application/json":
         raise UnsupportedMediaType(f"the body is declared as '{kind}': send application/json")
     too_large = TooLarge(f"the body is over {limit} bytes: send fewer or smaller items")
     declared = request.headers.get("content-length", "")

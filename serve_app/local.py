@@ -139,7 +139,7 @@ def _ray(settings: Settings, host: str, port: int) -> Iterator[None]:
     folder = Path(tempfile.gettempdir()) / token
     folder.mkdir(mode=0o700)
     guardian = Guardian(token, folder)
-    os.environ.update(_environment(settings.profile, folder, port))
+    os.environ.update(_environment(settings.profile, folder))
     terminal = sys.stdout
     with (settings.data_dir / "ray.log").open("a") as log_file:
         try:
@@ -179,7 +179,7 @@ class _WithoutRay(io.TextIOBase):
 
 
 def _deploy(settings: Settings, folder: Path, host: str, port: int) -> None:
-    sys.path.insert(0, os.getcwd())  # so that workers find a learner beside the configuration
+    sys.path.insert(0, str(Path.cwd()))  # so that workers find a learner beside the configuration
     import ray
     from ray import serve
     from ray.serve.api import RunTarget
@@ -230,7 +230,7 @@ def _stop() -> None:
     ray.shutdown()
 
 
-def _environment(profile: str, folder: Path, port: int) -> dict[str, str]:
+def _environment(profile: str, folder: Path) -> dict[str, str]:
     """Return what Ray reads from the environment, and has to find there before it starts."""
     quiet = {
         "RAY_AUTH_MODE": "disabled",  # the dashboard is off, and nothing else listens but for us
@@ -287,7 +287,7 @@ def _wait_until_ready(url: str) -> None:
     problem: Exception | None = None
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=2) as response:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=2) as response:  # noqa: S310
                 response.read()
                 return
         except OSError as error:

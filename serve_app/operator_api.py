@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import Body, Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import TypeAdapter
@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from online_learner import explain, operate
 from online_learner.auth import Credential, Scope
-from online_learner.errors import Invalid, Malformed, NotFound, ServiceError
+from online_learner.errors import Invalid, ServiceError, json_pointer
 from online_learner.loop import Stages
 from online_learner.requests import (
     FeedbackBatchRequest,
@@ -22,7 +22,7 @@ from online_learner.requests import (
     Signal,
 )
 from online_learner.requests import Request as Schema
-from serve_app.http import problem
+from serve_app.http import body_of, no_route, parse, problem, wrong_method
 from serve_app.service import Service
 
 
@@ -79,6 +79,20 @@ Services = Annotated[Service, Depends(_service)]
 Room = Annotated[Stages, Depends(_room)]
 
 
+def _sent(kind: type[Schema]) -> Any:
+    """Read the body as the hot routes do: once the key is known, bounded, every error in place."""
+
+    async def read(request: Request) -> Schema:
+        body = await body_of(request, limit=_service(request).settings.max_body_bytes)
+        return parse(kind, body or b"{}")
+
+    return Depends(read)
+
+
+Promotion = Annotated[PromoteRequest, _sent(PromoteRequest)]
+Rollback = Annotated[RollbackRequest, _sent(RollbackRequest)]
+
+
 def _reads(app: FastAPI) -> None:
     @app.get("/v1/models")
     async def models(_: Reader, service: Services) -> dict[str, Any]:
@@ -106,32 +120,28 @@ def _reads(app: FastAPI) -> None:
     @app.get("/v1/predictions/{prediction_id}")
     async def prediction(_: Reader, service: Services, prediction_id: str) -> dict[str, Any]:
         """Tell the whole story of one answer."""
-        name, address = service.ingest.resolve(prediction_id)
-        room = service.room(name)
+        room, address = service.open_id("prediction", prediction_id)
         record = await room.journal.read(address)
         return await explain.story(room.registry, address, record)
 
     @app.get("/v1/feedback/{feedback_id}")
     async def receipt(_: Reader, service: Services, feedback_id: str) -> dict[str, Any]:
         """Tell what became of a signal."""
-        room, address = service.open_feedback_id(feedback_id)
+        room, address = service.open_id("feedback", feedback_id)
         found = await explain.receipt(room.registry, address)
         return {"feedback_id": feedback_id, "durability": service.ingest.durability, **found}
 
 
 def _operations(app: FastAPI) -> None:
     @app.post("/v1/models/{model}/promote")
-    async def promote(who: Operator, room: Room, body: PromoteRequest) -> dict[str, Any]:
+    async def promote(who: Operator, room: Room, body: Promotion) -> dict[str, Any]:
         """Let a version answer, by hand."""
         return await _operate(room, "promote", who, version=body.version, dry_run=body.dry_run)
 
     @app.post("/v1/models/{model}/rollback")
-    async def rollback(
-        who: Operator, room: Room, body: Annotated[RollbackRequest | None, Body()] = None
-    ) -> dict[str, Any]:
+    async def rollback(who: Operator, room: Room, body: Rollback) -> dict[str, Any]:
         """Go back to the version before; nothing is promoted until `thaw`."""
-        asked = body or RollbackRequest()
-        return await _operate(room, "rollback", who, version=asked.version, dry_run=asked.dry_run)
+        return await _operate(room, "rollback", who, version=body.version, dry_run=body.dry_run)
 
     @app.post("/v1/models/{model}/freeze")
     async def freeze(who: Operator, room: Room) -> dict[str, Any]:
@@ -158,29 +168,43 @@ async def _operate(room: Stages, action: str, who: Credential, **options: Any) -
 def _document(app: FastAPI) -> dict[str, Any]:
     """Return one OpenAPI document, the hot routes included."""
     document = app.openapi()
-    routes: tuple[tuple[str, Any, str], ...] = (
-        ("/v1/models/{model}/predict", PredictRequest, "Predict"),
-        ("/v1/models/{model}/predict_batch", PredictBatchRequest, "Predict several"),
-        ("/v1/feedback", Signal, "Feedback"),
-        ("/v1/feedback_batch", FeedbackBatchRequest, "Feedback, several"),
-    )
-    for path, body, title in routes:
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for path, title in _HOT.items():
+        method = "get" if path in ("/livez", "/readyz") else "post"
+        document["paths"][path] = {method: _operation(path, title)}
+    for path, body in _BODIES.items():
         schema = TypeAdapter[Any](body).json_schema(ref_template="#/components/schemas/{model}")
-        document.setdefault("components", {}).setdefault("schemas", {}).update(
-            schema.pop("$defs", {})
-        )
-        answer = {"200" if "predict" in path else "202": {"description": "Done, and durable"}}
-        operation: dict[str, Any] = {
-            "summary": title,
-            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-            "responses": answer,
-        }
-        if "{model}" in path:
-            operation["parameters"] = [
-                {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
-            ]
-        document["paths"].setdefault(path, {})["post"] = operation
+        schemas.update(schema.pop("$defs", {}))
+        content = {"application/json": {"schema": schema}}
+        document["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
     return document
+
+
+_HOT = {
+    "/v1/models/{model}/predict": "Predict",
+    "/v1/models/{model}/predict_batch": "Predict several",
+    "/v1/feedback": "Feedback",
+    "/v1/feedback_batch": "Feedback, several",
+    "/livez": "The process serves",
+    "/readyz": "Store, weights, learners and gatekeepers are there",
+}
+_BODIES: dict[str, Any] = {
+    "/v1/models/{model}/predict": PredictRequest,
+    "/v1/models/{model}/predict_batch": PredictBatchRequest,
+    "/v1/feedback": Signal,
+    "/v1/feedback_batch": FeedbackBatchRequest,
+    "/v1/models/{model}/promote": PromoteRequest,
+    "/v1/models/{model}/rollback": RollbackRequest,
+}
+
+
+def _operation(path: str, title: str) -> dict[str, Any]:
+    status = "202" if "feedback" in path else "200"
+    found: dict[str, Any] = {"summary": title, "responses": {status: {"description": "Done"}}}
+    if "{model}" in path:
+        model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+        found["parameters"] = [model]
+    return found
 
 
 async def _service_error(request: Request, error: Exception) -> Response:
@@ -191,18 +215,13 @@ async def _service_error(request: Request, error: Exception) -> Response:
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = error.errors()[0]
-    if found["type"] == "json_invalid":
-        return problem(Malformed("the body is not valid JSON"), request)
-    pointer = "".join(f"/{part}" for part in found["loc"][1:])
-    code = "unknown_field" if found["type"] == "extra_forbidden" else "invalid_value"
-    return problem(Invalid.at(pointer, found["msg"], code=code), request)
+    return problem(Invalid.at(json_pointer(*found["loc"][1:]), found["msg"]), request)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = problem(NotFound(f"no route {request.method} {request.url.path}"), request)
-    response.status_code = error.status_code
-    return response
+    allowed = (error.headers or {}).get("Allow")
+    return no_route(request) if allowed is None else wrong_method(request, allowed)
 
 
 async def _defect(request: Request, error: Exception) -> Response:

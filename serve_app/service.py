@@ -17,7 +17,7 @@ from typing import Any
 from online_learner import config
 from online_learner.auth import Keychain
 from online_learner.errors import NotFound, OnlineLearnerError, did_you_mean
-from online_learner.ids import Address, Keyring, model_hash
+from online_learner.ids import Address, Keyring, Kind, model_hash
 from online_learner.ingest import Ingest
 from online_learner.loop import Stages, wire
 from online_learner.settings import Settings
@@ -71,13 +71,13 @@ class Service:
             )
         return self.rooms[model]
 
-    def open_feedback_id(self, feedback_id: str) -> tuple[Stages, Address]:
-        """Return the room and the address of a feedback id."""
-        model_digest, address = self.keyring.open("feedback", feedback_id)
+    def open_id(self, kind: Kind, text: str) -> tuple[Stages, Address]:
+        """Return the room and the address of an id of any age; raises `NotFound`."""
+        model_digest, address = self.keyring.open(kind, text)
         for model, room in self.rooms.items():
             if model_hash(model) == model_digest:
                 return room, address
-        raise NotFound("this feedback_id is of a model not served here", code="unknown_feedback")
+        raise NotFound(f"this {kind}_id is of a model not served here", code=f"unknown_{kind}")
 
     # --- following ----------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """A single writer as a Serve deployment: a stage that takes turns on a thread and loop of its own.
 
-On Serve's loop, a batch that takes long to learn would starve the health check, and the writer would
-be killed for working. Here the check looks at the thread and at how long ago it last came around.
+On Serve's loop, a batch that takes long to learn would starve the health check, and the writer
+would be killed for working. Here the check looks at the thread, and at when it last came around.
 """
 
 from __future__ import annotations

@@ -15,13 +15,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from online_learner import auth
+from online_learner import auth, config
 from online_learner.ids import Address, Keyring
+from online_learner.loop import wire
 from online_learner.store import open_store
 from online_learner.store.embedded import EmbeddedServer
 
 JSON = {"content-type": "application/json"}
-FEATURES = {"https": 0.0, "ip_in_url": 1, "host": "example.org", "long": True}
+FEATURES = {"https": 0.0, "ip_in_url": 1, "long": True}
 PROBLEM = {
     "type", "title", "status", "detail", "instance", "code", "errors", "retryable", "request_id",
 }  # fmt: skip
@@ -484,9 +485,9 @@ def test_a_batch_is_bounded(http: httpx2.Client, count: int) -> None:
 # --- the rest ---------------------------------------------------------------------------------
 
 
-def test_the_document_covers_every_route(http: httpx2.Client) -> None:
+def test_the_document_covers_every_route(service: Any) -> None:
     """One OpenAPI document lists all routes; it needs no key, and its references resolve."""
-    document = httpx2.get(f"{http.base_url}openapi.json").json()
+    document = httpx2.get(f"{service.url}/openapi.json").json()
     listed = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
     wanted = {
         (
@@ -518,6 +519,28 @@ def test_a_request_id_is_given_back(http: httpx2.Client) -> None:
     """The caller's own request id stands in the problem, so that logs can be joined."""
     reply = http.get("/v1/models/nope", headers={"x-request-id": "trace-7"})
     assert problem(reply, 404, "unknown_model")["request_id"] == "trace-7"
+
+
+async def test_models_are_added_and_changed_while_it_serves(
+    service: Any, http: httpx2.Client, eventually: Callable[..., Awaitable[None]]
+) -> None:
+    """A model that is added is served soon; one that is changed answers all the while."""
+
+    def answers(model: str) -> bool:
+        return http.post(f"/v1/models/{model}/predict", json={"features": {}}).status_code == 200
+
+    spec = service.settings.model("web")
+    changed = spec.model_copy(update={"audit": 0.5})
+    async with await open_store(service.server.url) as store:
+        await config.publish_model(store, "added", spec)
+        await config.publish_model(store, "web", changed)
+        await wire(store, Keyring.load(service.data_dir), "added", spec).trainer.turn()
+
+    def added() -> bool:
+        assert answers("web")
+        return answers("added")
+
+    await eventually(added)
 
 
 def test_many_clients_at_once(service: Any) -> None:
@@ -560,7 +583,7 @@ def test_a_store_that_is_away_is_a_503(
         try:
             if number == signal.SIGKILL:
                 process.wait()
-            for _ in range(2):
+            for _ in range(2 if number == signal.SIGKILL else 1):
                 _refused_in_time(http, "/v1/models/web/predict", {"features": FEATURES})
                 _refused_in_time(http, "/v1/feedback", thumbs(before))
                 items = [thumbs(before), thumbs(before)]

@@ -148,19 +148,24 @@ class Faulty(Store):
             raise self._error
         return reply
 
-    async def run(self, *args: Any, **options: Any) -> Any:  # noqa: D102
+    async def run(self, *args: Any, **options: Any) -> Any:
+        """Run a script, or fail."""
         return await self._pass(super().run(*args, **options))
 
-    async def read(self, *args: Any, **options: Any) -> Any:  # noqa: D102
+    async def read(self, *args: Any, **options: Any) -> Any:
+        """Read streams, or fail."""
         return await self._pass(super().read(*args, **options))
 
-    async def range(self, *args: Any, **options: Any) -> Any:  # noqa: D102
+    async def range(self, *args: Any, **options: Any) -> Any:
+        """Read a stretch, or fail."""
         return await self._pass(super().range(*args, **options))
 
-    async def hash(self, *args: Any, **options: Any) -> Any:  # noqa: D102
+    async def hash(self, *args: Any, **options: Any) -> Any:
+        """Read a hash, or fail."""
         return await self._pass(super().hash(*args, **options))
 
-    async def call(self, *args: Any, **options: Any) -> Any:  # noqa: D102
+    async def call(self, *args: Any, **options: Any) -> Any:
+        """Send a command, or fail."""
         return await self._pass(super().call(*args, **options))
 
 

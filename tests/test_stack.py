@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -170,7 +171,7 @@ async def learned_all(store: Store, model: str) -> bool:
 async def test_feedback_reaches_the_served_weights(
     http: httpx2.AsyncClient, eventually: Poll
 ) -> None:
-    """Under `Always`, what is taught answers soon after, and the receipt says that it was learned."""
+    """Under `Always`, what is taught answers soon after, and the receipt says so."""
     first = await predict(http, "eager", FEATURES)
     receipt = await correct(http, first, True, user_id="ada")
     assert receipt["status"] == "accepted"
@@ -207,7 +208,7 @@ async def test_a_post_is_accepted_once_however_often_it_is_sent(http: httpx2.Asy
 async def test_swaps_under_load_fail_nothing_and_mix_nothing(
     stack: Stack, http: httpx2.AsyncClient, raw: Store, eventually: Poll
 ) -> None:
-    """Every answer under a stream of swaps is that of exactly the step that it names, bit for bit."""
+    """Under a stream of swaps, each answer is that of the step that it names, bit for bit."""
     rng, done = random.Random(7), asyncio.Event()
     answers: list[dict[str, Any]] = []
 
@@ -267,7 +268,7 @@ async def test_a_learner_killed_in_the_middle_loses_and_doubles_nothing(
     ]
     signals = await raw.range("ol:{careful}:feedback")
     assert sum(step.signals for step in steps) == len(signals)
-    assert all(a.to == b.after for a, b in zip(steps, steps[1:], strict=False))
+    assert all(a.to == b.after for a, b in itertools.pairwise(steps))
 
     trainer = await replayed(stack, raw, "careful")
     while await trainer.replay_step():
@@ -286,7 +287,7 @@ async def test_a_learner_killed_in_the_middle_loses_and_doubles_nothing(
 async def test_the_store_killed_is_503_and_comes_back(
     http: httpx2.AsyncClient, raw: Store, eventually: Poll
 ) -> None:
-    """With the store dead, requests are refused within 2 s and say when to retry; then it heals."""
+    """With the store dead, requests are refused within 2 s with Retry-After; then it heals."""
     answer = await predict(http, "careful", FEATURES)
     info = await raw.call("INFO", "server")
     text = (
@@ -388,7 +389,7 @@ async def test_operators_promote_and_roll_back(http: httpx2.AsyncClient, eventua
 def test_the_plain_profile_works_and_leaves_nothing(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """On Ray's own proxy, beside another cluster, the loop runs; Ctrl-C leaves no process behind."""
+    """On Ray's own proxy, beside another cluster, the loop runs; Ctrl-C leaves nothing."""
     running = start(tmp_path_factory.mktemp("plain"), "plain")
     try:
         headers = {"authorization": f"Bearer {running.key}"}

@@ -220,7 +220,7 @@ class TestContract:
 
         async def listen() -> None:
             async for message in store.listen(KEYS.swap):
-                heard.append(message)  # noqa: PERF401  (a task that is stopped keeps nothing else)
+                heard.append(message)
 
         async def heard_by() -> bool:
             return bool((await store.call("PUBSUB", "NUMSUB", KEYS.swap))[1] == 1)

@@ -128,7 +128,7 @@ _UP = ("promote", "follow", "bless")
 
 
 async def _kill_learner(client: AsyncClient, player: Player, console: Console) -> None:
-    """Kill -9 the learner in mid-stream; Serve starts another, which goes on from the last commit."""
+    """Kill -9 the learner in mid-stream; Serve starts another, which goes on where it stopped."""
     while player.done < KILL_AT * len(player.stream.rows):
         await asyncio.sleep(0.1)
     before = (await client.model(player.stream.name))["learner"]["pid"]

@@ -129,7 +129,7 @@ class Player:
             self.ledger.note(receipt.feedback_id)
 
     def _teach_ungated(self, opinion: Opinion) -> None:
-        """Let the rival learn what is said, at once; thumbs on its own terms, as the system does."""
+        """Let the rival learn what is said, at once."""
         self._seen[opinion.believed] += 1
         self._last = opinion.believed
         if opinion.kind == "correction" or opinion.value or len(self.stream.labels) == 2:

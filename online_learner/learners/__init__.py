@@ -91,6 +91,6 @@ def make_learner(spec: ModelSpec) -> Learner:
 
         return RiverLearner(made, task=spec.task, labels=spec.labels)
     raise ConfigError(
-        f"'{spec.learner}' returned a {type(made).__name__}: return a River estimator, or an object "
-        "with the methods of online_learner.learners.Learner"
+        f"'{spec.learner}' returned a {type(made).__name__}: return a River estimator, or an "
+        "object with the methods of online_learner.learners.Learner"
     )

@@ -44,7 +44,7 @@ def _hash(tag: str, *parts: bytes) -> bytes:
     return digest.digest()
 
 
-def _walk(value: Any, open_ids: set[int]) -> bytes:
+def _walk(value: Any, open_ids: set[int]) -> bytes:  # noqa: PLR0911
     kind = type(value)
     if kind is float:
         return _hash("float", struct.pack(">d", value))

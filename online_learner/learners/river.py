@@ -50,7 +50,9 @@ class RiverLearner:
         # Binary models of River know False and True only: two other labels travel as those.
         binary = labels is not None and len(labels) == len(_CODES) and set(labels) != set(_CODES)
         binary = binary and not getattr(model, "_multiclass", True)
-        self._codes = dict(zip(self.labels or (), _CODES, strict=True)) if binary else {}
+        self._codes: dict[Any, bool] = (
+            dict(zip(self.labels or (), _CODES, strict=True)) if binary else {}
+        )
         last = getattr(model, "steps", None)
         final = list(last.values())[-1] if last else model
         self._weighted = "w" in inspect.signature(final.learn_one).parameters
@@ -137,7 +139,7 @@ class RiverLearner:
     def from_bytes(self, blob: bytes) -> RiverLearner:
         """Return a learner with the state of `blob`, whose seal has been verified."""
         try:
-            model = pickle.loads(blob)  # noqa: S301  (sealed by us: registry.unseal)
+            model = pickle.loads(blob)  # noqa: S301
         except Exception as error:
             raise StateError(
                 f"the model's state cannot be read ({error}): was it written by another version of "

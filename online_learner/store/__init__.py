@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, Self, TypeAlias, cast
 
 import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
@@ -183,7 +183,7 @@ class Store:
         if self._server is not None:
             await asyncio.to_thread(self._server.stop)
 
-    async def __aenter__(self) -> Store:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -245,7 +245,7 @@ def translated() -> Iterator[None]:
         ) from error
     except ResponseError as error:
         if isinstance(error, REFUSALS) or str(error).startswith(REFUSAL_CODES):
-            raise Unavailable(f"the store refuses writes for now: {error}") from error
+            raise Unavailable(f"the store refuses writes: {error}") from error
         raise
 
 

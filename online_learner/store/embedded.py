@@ -131,13 +131,14 @@ def _start(home: Path, path: Path) -> subprocess.Popen[bytes]:
         "daemonize": "no",
     }
     arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603
         [_binary(), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for us: the store stops last
-        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        # It makes one system call and takes no lock.
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
     )
     deadline = time.monotonic() + _START_S
     while not _answers(path):

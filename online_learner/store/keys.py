@@ -25,7 +25,7 @@ class Keys:
 
     @property
     def audits(self) -> str:
-        """Stream: what each role answered to an audited request; ids are those of the predictions."""
+        """Stream: what each role answered when audited; ids are those of the predictions."""
         return self._key("audits")
 
     @property

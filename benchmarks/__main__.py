@@ -1,0 +1,29 @@
+"""Run the benchmarks: `python -m benchmarks [serving|learning|latency|drift] [--quick]`."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import drift, latency, learning, serving
+
+ALL = {
+    "serving": serving.main,
+    "learning": learning.main,
+    "latency": latency.main,
+    "drift": drift.main,
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Run the one that is named, or all of them."""
+    if arguments and arguments[0] in ALL:
+        ALL[arguments[0]](arguments[1:])
+        return
+    if set(arguments) - {"--quick"}:
+        sys.exit(__doc__)
+    for benchmark in ALL.values():
+        benchmark(arguments)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

