@@ -17,9 +17,8 @@ from redis.exceptions import ResponseError
 
 from online_learner.errors import Invalid, NotFound, ServiceError, Unavailable
 from online_learner.ids import Address, Keyring, check_age, model_hash, new_nonce
-from online_learner.journal import Journal
 from online_learner.requests import Correction, FeedbackRequest, Thumbs
-from online_learner.schema import Feedback, Label, Prediction
+from online_learner.schema import Feedback, Label
 from online_learner.settings import ModelSpec
 from online_learner.store import Durability, Store
 from online_learner.store.keys import Keys
@@ -107,20 +106,20 @@ class Ingest:
         """
         model, address = self.resolve(request.prediction_id)
         feedback = self._feedback(request, self.models[model], credential)
-        if request.model_version is not None or request.dry_run:
-            _check_version(request, await Journal(self.store, model).read(address))
-        if request.dry_run:
-            return Receipt(None, request.prediction_id, model, "accepted", self.durability)
         call = _call(
             Keys(model),
             address,
             feedback,
-            key=request.idempotency_key or key,
+            key=None if request.dry_run else request.idempotency_key or key,
             credential=credential,
             remember_s=max(1, int(address.ms / 1000 + self.window_s - self.clock()) + 1),
+            version=request.model_version,
+            dry=request.dry_run,
         )
         status, entry, nonce = await self._run(call)
-        _check_status(status)
+        _check_status(status, entry, request)
+        if request.dry_run:
+            return Receipt(None, request.prediction_id, model, "accepted", self.durability)
         ms, seq = entry.split(b"-")
         place = Address(int(ms), int(seq), nonce.decode())
         feedback_id = self.keyring.seal("feedback", model, place)
@@ -205,6 +204,8 @@ def _call(
     key: str | None,
     credential: str,
     remember_s: int,
+    version: int | None,
+    dry: bool,
 ) -> _Call:
     body = feedback.pack()
     names = [
@@ -228,6 +229,8 @@ def _call(
             body,
             new_nonce(),
             remember_s,
+            "" if version is None else str(version),
+            "dry" if dry else "",
         ],
     )
 
@@ -264,16 +267,13 @@ def target_value(value: Label | float, spec: ModelSpec) -> Label | float:
     raise Invalid.at("/value", f"{json.dumps(value)} is not a label of this model: {known}")
 
 
-def _check_version(request: FeedbackRequest, record: Prediction) -> None:
-    if request.model_version is not None and request.model_version != record.version:
+def _check_status(status: bytes, entry: bytes, request: FeedbackRequest) -> None:
+    if status == b"mismatch":
         raise Invalid.at(
             "/model_version",
-            f"this prediction was made by version {record.version}, not {request.model_version}",
+            f"this prediction was made by version {entry.decode()}, not {request.model_version}",
             code="version_mismatch",
         )
-
-
-def _check_status(status: bytes) -> None:
     if status == b"unknown":
         raise NotFound(
             "this prediction was issued here, but is not in the log: the store has lost data, or "

@@ -108,10 +108,14 @@ class Loop:
     async def open(cls, settings: Settings, **options: Any) -> Loop:
         """Open the store, found or restore every model, and load its weights."""
         store = await open_store(settings.store, data_dir=settings.data_dir)
-        loop = cls(settings, store, Keyring.load(settings.data_dir), **options)
-        loop.ingest.durability = await store.durability()
-        for model in loop.models:
-            await loop.turn(model)
+        try:
+            loop = cls(settings, store, Keyring.load(settings.data_dir), **options)
+            loop.ingest.durability = await store.durability()
+            for model in loop.models:
+                await loop.turn(model)
+        except BaseException:
+            await store.close()
+            raise
         return loop
 
     def stages(self, model: str) -> Stages:

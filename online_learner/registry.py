@@ -94,32 +94,33 @@ class Registry:
 
     async def version(self, number: int) -> Version:
         """Return what is known of a version; raises `NotFound`."""
-        return (await self._version(number))[0]
+        return self._version(number, await self._sealed(number))[0]
 
-    async def _version(self, number: int) -> tuple[Version, str, Fields]:
-        fields = await self.store.hash(self.keys.version(number))
+    async def _sealed(self, number: int) -> Fields:
+        """Return what is known of a version, and its seal, without its bytes."""
+        names = (b"meta", b"sha", b"mac")
+        values = await self.store.call("HMGET", self.keys.version(number), *names)
+        pairs = zip(names, values, strict=True)
+        return {name: value for name, value in pairs if value is not None}
+
+    def _version(self, number: int, fields: Fields) -> tuple[Version, str]:
         if not fields:
             raise NotFound(
                 f"'{self.model}' has no version {number}: see `online-learner versions`",
                 code="unknown_version",
             )
-        meta, sha = self.unseal(f"version {number}", fields, Version)
-        return meta, sha, fields
+        return self.unseal(f"version {number}", fields, Version)
 
     async def versions(self) -> list[Version]:
         """Return every version, oldest first."""
         last = await self.last_version()
-        keys = [self.keys.version(n) for n in range(last + 1)]
-        found = await asyncio.gather(*(self.store.hash(key) for key in keys))
-        return [
-            self.unseal(f"version {n}", fields, Version)[0]
-            for n, fields in enumerate(found)
-            if fields
-        ]
+        found = await asyncio.gather(*(self._sealed(number) for number in range(last + 1)))
+        return [self._version(n, fields)[0] for n, fields in enumerate(found) if fields]
 
     async def load_version(self, number: int, like: Learner) -> tuple[Version, Learner]:
         """Return a version and its weights, as a learner like `like`."""
-        meta, sha, fields = await self._version(number)
+        fields = await self.store.hash(self.keys.version(number))
+        meta, sha = self._version(number, fields)
         blob = self._bytes(f"version {number}", fields, sha)
         return meta, await asyncio.to_thread(like.from_bytes, blob)
 
@@ -147,7 +148,7 @@ class Registry:
 
     async def restatus(self, number: int, status: str) -> tuple[str, dict[str, Any]]:
         """Return the key and the script argument that give a version another status."""
-        meta, sha, _ = await self._version(number)
+        meta, sha = self._version(number, await self._sealed(number))
         changed = Version.model_validate({**meta.model_dump(), "status": status})
         change: dict[str, Any] = self.seal(f"version {number}", changed, sha=sha).fields()
         if status == "rejected":

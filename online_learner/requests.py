@@ -81,7 +81,7 @@ class PredictRequest(Request):
     session_id: Name | None = None
     user_id: Name | None = None
     external_id: Name | None = None
-    tags: dict[Name, Name] = {}
+    tags: dict[Name, Name] = Field(default_factory=dict)
 
 
 class PredictBatchRequest(Request):
@@ -116,11 +116,11 @@ class FeedbackRequest(Request):
     source: Source | None = None
     user_id: Name | None = None
     model_version: int | None = None
-    reasons: Annotated[list[Name], Field(max_length=32)] = []
+    reasons: Annotated[list[Name], Field(max_length=32, default_factory=list)]
     interface: Interface | None = None
     comment: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
     observed_at: Annotated[str, Field(max_length=64)] | None = None
-    tags: dict[Name, Name] = {}
+    tags: dict[Name, Name] = Field(default_factory=dict)
     dry_run: bool = False
 
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 Status: TypeAlias = Literal["candidate", "blessed", "rejected"]
@@ -18,13 +18,15 @@ Action: TypeAlias = Literal[
     "promote", "follow", "bless", "reject", "pull", "rollback", "freeze", "thaw"
 ]
 
-Scalar: TypeAlias = bool | int | float | str
 Label: TypeAlias = bool | int | str
 Output: TypeAlias = bool | int | float | str | None
 
 
 class Record(BaseModel):
-    """What the store keeps."""
+    """What the store keeps.
+
+    Records on the hot path have a `default_factory`: pydantic deep-copies a default of `{}`.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -50,16 +52,16 @@ class Shadow(Record):
     lineage: int
     step: int
     output: Output
-    scores: dict[str, float] = {}
+    scores: dict[str, float] = Field(default_factory=dict)
 
 
 class Prediction(Record):
     """One answer, as it was given: all that feedback is later joined to."""
 
     model: str
-    features: dict[str, Scalar]
+    features: dict[str, Any]  # scalars, checked at the door
     output: Output
-    scores: dict[str, float] = {}
+    scores: dict[str, float] = Field(default_factory=dict)
     uncertainty: float = 0.0
     version: int
     lineage: int
@@ -68,11 +70,11 @@ class Prediction(Record):
     propensity: float = 1.0
     generation: int = 0
     ask: Ask | None = None
-    shadows: dict[str, Shadow] = {}
+    shadows: dict[str, Shadow] = Field(default_factory=dict)
     session_id: str | None = None
     user_id: str | None = None
     external_id: str | None = None
-    tags: dict[str, str] = {}
+    tags: dict[str, str] = Field(default_factory=dict)
     latency_ms: float = 0.0
 
 
@@ -93,18 +95,19 @@ class Feedback(Record):
     value: Any
     source: str  # "human:ada", "key:3f9c..."
     prediction_id: str
-    tags: dict[str, str] = {}
-    reasons: list[str] = []
+    tags: dict[str, str] = Field(default_factory=dict)
+    reasons: list[str] = Field(default_factory=list)
     comment: str | None = None
     interface: dict[str, Any] | None = None
     observed_at: str | None = None
     supersedes: str | None = None
 
 
-class Example(Record):
+@dataclass(frozen=True, slots=True)
+class Example:
     """What a signal means for learning: `features -> target`, with a weight."""
 
-    features: dict[str, Scalar]
+    features: dict[str, Any]
     target: Output
     weight: float = 1.0
 

@@ -185,7 +185,7 @@ def make_settings(server: EmbeddedServer, data_dir: Path) -> Callable[..., Setti
 
 
 def _settings(store_url: str, data_dir: Path, changes: dict[str, Any]) -> Settings:
-    known = {"web": WEB, "topic": TOPIC, "rent": RENT}
+    known: dict[str, dict[str, Any]] = {"web": WEB, "topic": TOPIC, "rent": RENT}
     models = {
         name: known.get(name, {}) | change
         for name, change in changes.items()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
 
 import pytest
 
@@ -46,9 +45,7 @@ async def recorded(registry: Registry) -> tuple[Evidence, list[Verdict]]:
     )
 
 
-def rejudged(
-    policy: Policy, evidence: Evidence, aliases: Aliases = Aliases(champion=0)
-) -> Iterator[Verdict]:
+def rejudged(policy: Policy, evidence: Evidence, aliases: Aliases) -> Iterator[Verdict]:
     """Yield what a fresh judge and policy decide on recorded evidence, no snapshot being cut."""
     judge = Judge(m=raised_null(policy.gamma), deadline_s=1.0)
     for _, settled in evidence:
@@ -81,7 +78,7 @@ async def test_verdicts_follow_from_the_evidence_stream(
     loop = await open_loop(make_settings(web=MAJORITY))
     evidence, verdicts = await lived(loop, FLIP)
     assert [verdict.action for verdict in verdicts][:2] == ["follow", "pull"]
-    check_same(list(rejudged(Leash(), evidence)), verdicts)
+    check_same(list(rejudged(Leash(), evidence, COLD)), verdicts)
 
 
 async def test_verdicts_follow_from_the_log(
@@ -150,21 +147,48 @@ def recording(key: str, seed: int, win: float, loss: float) -> Evidence:
     return found
 
 
-LEASH = Aliases(champion=0, following=True, anchor=0, generation=2, trusted=True)
+LINEAGE, RUNG = "latest>champion@1", "challenger:2>champion@4"
+COLD = Aliases(champion=0)
+ON_LEASH = Aliases(champion=0, following=True, anchor=0, generation=2, trusted=True)
 TESTED = Aliases(champion=1, challengers=(2,), generation=4)
-GOLDEN: dict[str, tuple[Policy, Aliases, tuple[str, int, float, float], Any]] = {
-    "follow": (Leash(), Aliases(champion=0), ("latest>champion@1", 1, 0.3, 0.1), None),
-    "follow, late": (Leash(), Aliases(champion=0), ("latest>champion@1", 2, 0.12, 0.05), None),
-    "pull": (Leash(), LEASH, ("anchor>champion@2", 4, 0.3, 0.1), None),
-    "promote": (Sequential(), TESTED, ("challenger:2>champion@4", 5, 0.1, 0.02), None),
-    "reject": (Sequential(), TESTED, ("challenger:2>champion@4", 6, 0.1, 0.08), None),
+GOLDEN: dict[str, tuple[Policy, Aliases, Evidence, tuple[str, int, float]]] = {
+    "follow": (
+        Leash(),
+        COLD,
+        recording(LINEAGE, 1, 0.3, 0.1),
+        ("follow", 145, 4.8726909932033315),
+    ),
+    "follow, late": (
+        Leash(),
+        COLD,
+        recording(LINEAGE, 2, 0.12, 0.05),
+        ("follow", 1923, 4.721487524574268),
+    ),
+    "pull": (
+        Leash(),
+        ON_LEASH,
+        recording("anchor>champion@2", 4, 0.3, 0.1),
+        ("pull", 606, 9.310735682051572),
+    ),
+    "promote": (
+        Sequential(),
+        TESTED,
+        recording(RUNG, 5, 0.1, 0.02),
+        ("promote", 444, 4.8726909932033315),
+    ),
+    "reject": (
+        Sequential(),
+        TESTED,
+        recording(RUNG, 6, 0.1, 0.08),
+        ("reject", 1000, -0.835359833623196),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_decisions_are_what_they_were(name: str) -> None:
     """On recorded points, each decision comes on the label, and with the value, as it once did."""
-    policy, aliases, points, (action, n, log_e) = GOLDEN[name]
-    verdict = next(rejudged(policy, recording(*points), aliases))
+    policy, aliases, evidence, (action, n, log_e) = GOLDEN[name]
+    verdict = next(rejudged(policy, evidence, aliases))
     assert (verdict.action, verdict.numbers["n"]) == (action, n)
     assert verdict.numbers["log_e"] == pytest.approx(log_e, abs=1e-9)

@@ -134,7 +134,7 @@ def test_bets_are_legal(m: float) -> None:
 
 # --- false promotions -----------------------------------------------------------------------------
 
-RUNS, LOOKS, ALPHA = 1000, 2000, 0.05
+RUNS, LOOKS, ALPHA = 800, 1500, 0.05
 SLACK = 3 * math.sqrt(ALPHA * (1 - ALPHA) / RUNS)
 
 

@@ -183,7 +183,7 @@ async def test_a_key_does_what_its_scopes_allow(
     async with await open_store(service.server.url) as store:
         await auth.allow(store, "ol_only_predicts", name="page", scopes=("predict",))
     headers = {"authorization": "Bearer ol_only_predicts"}
-    body = {"features": {}}
+    body: dict[str, Any] = {"features": {}}
     with httpx2.Client(base_url=service.url, headers=headers) as http:
         await eventually(lambda: http.post("/v1/models/web/predict", json=body).status_code == 200)
         refused = problem(http.post("/v1/feedback", json=thumbs("x")), 403, "forbidden")

@@ -48,8 +48,13 @@ def module_name(file: Path) -> str:
 
 
 def imported(tree: ast.AST, *, late: bool) -> Iterator[str]:
-    """Yield the dotted names that a module imports; with `late`, those inside functions as well."""
+    """Yield the dotted names that a module imports.
+
+    With `late`, those inside functions as well, and those that only the type checker sees.
+    """
     for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not late:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -216,7 +216,8 @@ async def test_the_record_of_a_caller_who_left_is_kept(
     assert gone.cancelled()
     assert late.cancelled()
     await paused()
-    [[one], [other]] = await asyncio.gather(first, second)
+    async with asyncio.timeout(10):
+        [[one], [other]] = await asyncio.gather(first, second)
     assert (await journal.read(one)).features == {"n": 1}
     assert (await journal.read(other)).features == {"n": 2}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -235,7 +236,7 @@ def test_weights_count() -> None:
     scores = {}
     for weight in (0.0, 1.0, 2.0):
         learner = RiverLearner(linear_model.LogisticRegression(), task="classification")
-        learner.learn([base.model_copy(update={"weight": weight})])
+        learner.learn([replace(base, weight=weight)])
         scores[weight] = learner.predict([{"a": 1.0}])[0].scores["true"]
     assert scores[0.0] == 0.5
     assert 0.5 < scores[1.0] < scores[2.0]

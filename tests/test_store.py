@@ -1,4 +1,4 @@
-"""The store's contract: on the bundled server by socket and by TCP, and on Redis where there is one."""
+"""The store's contract: on the bundled server by socket and TCP, and on Redis if there is one."""
 
 from __future__ import annotations
 
@@ -216,11 +216,11 @@ class TestContract:
         self, store: Store, eventually: Callable[..., Awaitable[None]]
     ) -> None:
         """Messages of the channel arrive in order; those of others do not."""
-        heard: list[bytes] = []
+        heard: asyncio.Queue[bytes] = asyncio.Queue()
 
         async def listen() -> None:
             async for message in store.listen(KEYS.swap):
-                heard.append(message)
+                await heard.put(message)
 
         async def heard_by() -> bool:
             return bool((await store.call("PUBSUB", "NUMSUB", KEYS.swap))[1] == 1)
@@ -230,7 +230,7 @@ class TestContract:
         await store.call("PUBLISH", "elsewhere", "no")
         await store.call("PUBLISH", KEYS.swap, "weights")
         await store.call("PUBLISH", KEYS.swap, "aliases")
-        await eventually(lambda: heard == [b"weights", b"aliases"])
+        assert [await heard.get(), await heard.get()] == [b"weights", b"aliases"]
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -140,14 +140,21 @@ def _start(home: Path, path: Path) -> subprocess.Popen[bytes]:
         # It makes one system call and takes no lock.
         preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
     )
+    try:
+        _wait_until_it_answers(process, path, log_file)
+    except BaseException:  # a signal may end the wait as well
+        process.kill()
+        process.wait()
+        raise
+    return process
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], path: Path, log_file: Path) -> None:
     deadline = time.monotonic() + _START_S
     while not _answers(path):
         if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            process.wait()
             raise Unavailable(f"the bundled store did not start; its log is {log_file}")
         time.sleep(0.01)
-    return process
 
 
 def _binary() -> str:

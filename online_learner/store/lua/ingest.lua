@@ -2,8 +2,9 @@
 -- Accept one signal: join it to its prediction, refuse a second copy, append. All or nothing.
 -- KEYS  predictions, feedback, standing, seen (only with an idempotency key)
 -- ARGV  prediction entry, its nonce, digest of the signal, digest of the body, signal, nonce of
---       the feedback entry, seconds to remember
--- Returns {status, feedback entry, its nonce}; status is accepted, duplicate, reused or unknown.
+--       the feedback entry, seconds to remember, the version expected or '', 'dry' or ''
+-- Returns {status, feedback entry, its nonce}; status is accepted, duplicate, reused, unknown, or
+-- mismatch (then with the version in the entry's place). A dry run is accepted and writes nothing.
 for i = 1, #KEYS do
   local kind = redis.call('TYPE', KEYS[i]).ok
   local want = i <= 2 and 'stream' or 'string'
@@ -28,6 +29,11 @@ end
 
 local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 if not found or found[2][2] ~= ARGV[2] then return {'unknown', '', ''} end
+if ARGV[8] ~= '' then
+  local version = string.format('%d', cjson.decode(found[2][4]).version)
+  if version ~= ARGV[8] then return {'mismatch', version, ''} end
+end
+if ARGV[9] == 'dry' then return {'accepted', '', ''} end
 
 local digest, entry, nonce = recall(KEYS[3])
 if digest == ARGV[3] and not KEYS[4] then return {'duplicate', entry, nonce} end
