@@ -165,6 +165,8 @@ def _secret_file(data_dir: Path) -> str:
         draft = data_dir / f".secret-{secrets.token_hex(8)}"
         with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             file.write(f"1:{secrets.token_hex(32)}")
+            file.flush()
+            os.fsync(file.fileno())  # what it signs outlives a power cut, so it has to as well
         # A link is made whole or not at all, and the first of several processes wins.
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)

@@ -46,7 +46,8 @@ async def operate(
     verdict = move.verdict.model_copy(update={"by": by})
     if dry_run:
         return move.aliases, verdict
-    return await commit_move(registry, before, replace(move, verdict=verdict), now=now), verdict
+    after = await commit_move(registry, before, replace(move, verdict=verdict), now=now)
+    return after, verdict.model_copy(update={"epoch": after.epoch, "at": now})
 
 
 async def _promote(registry: Registry, before: Aliases, version: int | None) -> Move:

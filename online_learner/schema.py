@@ -100,7 +100,6 @@ class Feedback(Record):
     comment: str | None = None
     interface: dict[str, Any] | None = None
     observed_at: str | None = None
-    supersedes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

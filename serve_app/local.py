@@ -67,12 +67,13 @@ def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000) ->
     with contextlib.ExitStack() as stack:
         stack.enter_context(_only_one(settings.data_dir))
         _check_port(host, port)
+        folder = stack.enter_context(_guarded_folder())
         store_url = stack.enter_context(_store(settings))
         settings = settings.model_copy(update={"store": store_url})
         key = os.environ.get("OL_API_KEY") or _kept_key(settings.data_dir)
         asyncio.run(_prepare(settings, key))
         endpoint = Endpoint(f"http://{host}:{port}", key, store_url, os.getpid())
-        stack.enter_context(_ray(settings, host, port))
+        stack.enter_context(_ray(settings, folder, host, port))
         _wait_until_ready(endpoint.url)
         endpoint.write(settings.data_dir)
         stack.callback((settings.data_dir / "endpoint.json").unlink, missing_ok=True)
@@ -90,6 +91,20 @@ def _only_one(data_dir: Path) -> Iterator[None]:
                 "another data_dir"
             ) from None
         yield
+
+
+@contextlib.contextmanager
+def _guarded_folder() -> Iterator[Path]:
+    """Make Ray's private folder, with a guardian that cleans up after us, whatever ends us."""
+    token = f"ol-{secrets.token_hex(4)}"
+    # The paths of Ray's sockets must stay short, so this is not under data_dir.
+    folder = Path(tempfile.gettempdir()) / token
+    folder.mkdir(mode=0o700)
+    guardian = Guardian(token, folder)
+    try:
+        yield folder
+    finally:
+        guardian.release()
 
 
 def _check_port(host: str, port: int) -> None:
@@ -132,13 +147,8 @@ async def _prepare(settings: Settings, key: str) -> None:
 
 
 @contextlib.contextmanager
-def _ray(settings: Settings, host: str, port: int) -> Iterator[None]:
+def _ray(settings: Settings, folder: Path, host: str, port: int) -> Iterator[None]:
     """Run a Ray of our own, quiet and in a private folder, with all applications deployed."""
-    token = f"ol-{secrets.token_hex(4)}"
-    # The paths of Ray's sockets must stay short, so this is not under data_dir.
-    folder = Path(tempfile.gettempdir()) / token
-    folder.mkdir(mode=0o700)
-    guardian = Guardian(token, folder)
     os.environ.update(_environment(settings.profile, folder))
     terminal = sys.stdout
     with (settings.data_dir / "ray.log").open("a") as log_file:
@@ -150,7 +160,6 @@ def _ray(settings: Settings, host: str, port: int) -> Iterator[None]:
         finally:
             with contextlib.redirect_stdout(log_file), contextlib.redirect_stderr(log_file):
                 _stop()
-            guardian.release()
 
 
 class _WithoutRay(io.TextIOBase):

@@ -89,6 +89,12 @@ def make_learner(spec: ModelSpec) -> Learner:
     if isinstance(made, Estimator):
         from online_learner.learners.river import RiverLearner
 
+        labels = len(spec.labels or ())
+        if labels > 2 and not getattr(made, "_multiclass", True):
+            raise ConfigError(
+                f"'{spec.learner}' returned a model of two labels, and {labels} are configured: "
+                "wrap it in river.multiclass.OneVsRestClassifier"
+            )
         return RiverLearner(made, task=spec.task, labels=spec.labels)
     raise ConfigError(
         f"'{spec.learner}' returned a {type(made).__name__}: return a River estimator, or an "
