@@ -118,7 +118,7 @@ def swap_ms(samples: int) -> dict[str, list[float]]:
         client = Client(running)
         for i in range(SNAPSHOT_EVERY):
             client.correct(client.ask()["prediction_id"], value=bool(i % 2))
-        while len(client.send("GET", "/v1/models/web/versions")["versions"]) < 2:
+        while not client.send("GET", "/v1/models/web")["aliases"]["challengers"]:
             time.sleep(0.05)
         found = {CONDITIONS[0]: asyncio.run(_swaps(running, client, samples))}
         with _load(running):

@@ -6,6 +6,7 @@ An HTTP library would be the bottleneck; this costs the machine about 15 us a re
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import selectors
 import socket
@@ -128,7 +129,7 @@ class _Driver:
             finished = time.perf_counter()
             if enough is not None and finished - checked > 0.1:
                 checked = finished
-                self._deadline = 0.0 if enough.is_set() else self._deadline
+                self._deadline = min(self._deadline, finished if enough.is_set() else math.inf)
         for key in list(self._selector.get_map().values()):
             self._close(key.data, failed=True)
         self._selector.close()

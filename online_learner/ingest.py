@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from redis.exceptions import ResponseError
 
@@ -21,6 +22,7 @@ from online_learner.requests import Correction, FeedbackRequest, Thumbs
 from online_learner.schema import Feedback, Label
 from online_learner.settings import ModelSpec
 from online_learner.store import Durability, Store
+from online_learner.store.group import GroupCommit
 from online_learner.store.keys import Keys
 
 GROUP_MAX = 256
@@ -67,10 +69,10 @@ class Ingest:
     window_s: float
     durability: Durability = "unknown"
     clock: Callable[[], float] = time.time
-    _waiting: list[tuple[_Call, asyncio.Future[tuple[bytes, bytes, bytes]]]] = field(
-        default_factory=list
-    )
-    _flusher: asyncio.Task[None] | None = None
+    _group: GroupCommit[_Call, _Reply] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._group = GroupCommit(self._run, most=GROUP_MAX)
 
     def resolve(self, prediction_id: str) -> tuple[str, Address]:
         """Return model and address of an id, without touching the store.
@@ -116,7 +118,7 @@ class Ingest:
             version=request.model_version,
             dry=request.dry_run,
         )
-        status, entry, nonce = await self._run(call)
+        status, entry, nonce = await self._group.submit(call)
         _check_status(status, entry, request)
         if request.dry_run:
             return Receipt(None, request.prediction_id, model, "accepted", self.durability)
@@ -156,44 +158,19 @@ class Ingest:
             observed_at=request.observed_at,
         )
 
-    async def _run(self, call: _Call) -> tuple[bytes, bytes, bytes]:
-        done: asyncio.Future[tuple[bytes, bytes, bytes]] = (
-            asyncio.get_running_loop().create_future()
-        )
-        self._waiting.append((call, done))
-        if self._flusher is None:
-            self._flusher = asyncio.create_task(self._flush())
-        return await done
+    async def _run(self, group: list[_Call]) -> list[_Reply | Exception]:
+        calls = [(call.keys, call.args) for call in group]
+        replies = await self.store.run_many("ingest", calls)
+        return [_service_error(r) if isinstance(r, Exception) else r for r in replies]
 
-    async def _flush(self) -> None:
-        try:
-            while self._waiting:
-                group, self._waiting = self._waiting[:GROUP_MAX], self._waiting[GROUP_MAX:]
-                await _run_group(self.store, group)
-        finally:
-            self._flusher = None
+
+_Reply: TypeAlias = tuple[bytes, bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
     keys: list[str]
     args: list[bytes | str | int]
-
-
-async def _run_group(
-    store: Store, group: Sequence[tuple[_Call, asyncio.Future[tuple[bytes, bytes, bytes]]]]
-) -> None:
-    try:
-        replies = await store.run_many("ingest", [(call.keys, call.args) for call, _ in group])
-    except Exception as error:
-        replies = [error] * len(group)
-    for (_, done), reply in zip(group, replies, strict=True):
-        if done.done():
-            continue
-        if isinstance(reply, Exception):
-            done.set_exception(_service_error(reply))
-        else:
-            done.set_result(reply)
 
 
 def _call(

@@ -6,7 +6,6 @@ next one gathers.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,16 +13,16 @@ from online_learner.errors import NotFound
 from online_learner.ids import Address, new_nonce
 from online_learner.schema import Audit, Prediction
 from online_learner.store import Store
+from online_learner.store.group import GroupCommit
 from online_learner.store.keys import Keys
 
 GROUP_MAX = 512
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _Records:
     nonces: list[str]
     arguments: list[bytes | str]
-    done: asyncio.Future[list[Address]]
 
 
 class Journal:
@@ -35,8 +34,7 @@ class Journal:
     def __init__(self, store: Store, model: str) -> None:
         self._store = store
         self._keys = Keys(model)
-        self._waiting: list[_Waiting] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._group = GroupCommit(self._append, most=GROUP_MAX)
 
     async def append(self, predictions: Sequence[Prediction]) -> list[Address]:
         """Append answers; returns their addresses once the server has acknowledged all of them.
@@ -52,34 +50,13 @@ class Journal:
         arguments: list[bytes | str] = []
         for nonce, prediction in zip(nonces, predictions, strict=True):
             arguments += (nonce, prediction.pack(), _audit(prediction))
-        done: asyncio.Future[list[Address]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(nonces, arguments, done))
-        if self._flusher is None:
-            self._flusher = asyncio.create_task(self._flush())
-        return await done
+        return await self._group.submit(_Records(nonces, arguments))
 
-    async def _flush(self) -> None:
-        try:
-            while self._waiting:
-                group, self._waiting = self._waiting[:GROUP_MAX], self._waiting[GROUP_MAX:]
-                await self._append(group)
-        finally:
-            self._flusher = None
-
-    async def _append(self, group: list[_Waiting]) -> None:
-        arguments = [part for waiting in group for part in waiting.arguments]
+    async def _append(self, group: list[_Records]) -> list[list[Address]]:
+        arguments = [part for records in group for part in records.arguments]
         keys = [self._keys.predictions, self._keys.audits]
-        try:
-            entries = iter(await self._store.run("journal", keys, arguments))
-        except Exception as error:
-            for waiting in group:
-                if not waiting.done.done():
-                    waiting.done.set_exception(error)
-            return
-        for waiting in group:
-            addresses = [_address(next(entries), nonce) for nonce in waiting.nonces]
-            if not waiting.done.done():
-                waiting.done.set_result(addresses)
+        entries = iter(await self._store.run("journal", keys, arguments))
+        return [[_address(next(entries), nonce) for nonce in records.nonces] for records in group]
 
     async def read(self, address: Address) -> Prediction:
         """Return the record at an address.
