@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from river import linear_model, naive_bayes, preprocessing
 from online_learner.errors import Fenced, StateError, Unavailable
 from online_learner.ids import Keyring
 from online_learner.learn import Trainer
-from online_learner.learners import Learner, make_learner
+from online_learner.learners import Answer, Learner, make_learner
 from online_learner.loop import Loop, wire
 from online_learner.registry import Registry
 from online_learner.replay import Position, Replay
-from online_learner.schema import Checkpoint, Control, Record, Step, Version
+from online_learner.schema import Checkpoint, Control, Example, Record, Step, Version
 from online_learner.settings import Settings
 from online_learner.store import Entry, Store
 from policies.signals import Signals
@@ -38,6 +38,43 @@ NEVER_S = 3600.0
 def scaled() -> Any:
     """Return a model that strings throw off halfway through an update."""
     return preprocessing.StandardScaler() | linear_model.LogisticRegression()
+
+
+class Averaging:
+    """A learner to which it matters which examples came in one batch, as to a torch head."""
+
+    family = "averaging"
+
+    def __init__(self, total: float = 0.0) -> None:
+        self.total = total
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it has learned anything."""
+        return self.total != 0.0
+
+    def predict(self, batch: Sequence[dict[str, Any]]) -> list[Answer]:
+        """Answer the same to everything."""
+        return [Answer(output=self.total > 0.0, scores={"true": 0.5, "false": 0.5}) for _ in batch]
+
+    def learn(self, examples: Sequence[Example]) -> None:
+        """Learn the mean of the batch; a string stops it halfway."""
+        share = 1.0 / max(1, len(examples))
+        self.total *= 0.9
+        for example in examples:
+            self.total += share * sum(value + 0.1 for value in example.features.values())  # type: ignore[operator]
+
+    def to_bytes(self) -> bytes:
+        """Return the one number."""
+        return self.total.hex().encode()
+
+    def from_bytes(self, blob: bytes) -> Averaging:
+        """Return a learner with that number."""
+        return Averaging(float.fromhex(blob.decode()))
+
+    def digest(self) -> str:
+        """Return the number's bits."""
+        return self.total.hex()
 
 
 WEB = {"learner": f"{__name__}:scaled", "batch_max": 2, "publish_s": 0.0}
@@ -395,6 +432,28 @@ async def test_poison_leaves_no_trace(
     assert len(reasons) == 3
     assert all(reason.startswith("poison: TypeError") for reason in reasons)
     await check_accounts(registry)
+
+
+@pytest.mark.parametrize("publish_s", [0.0, NEVER_S])
+async def test_batches_are_replayed_as_they_were_learned(
+    open_loop: OpenLoop, make_settings: MakeSettings, publish_s: float
+) -> None:
+    """A learner to which batches matter has the same bits after poison, restart and replay."""
+    web = {"learner": f"{__name__}:Averaging", "publish_s": publish_s, "batch_max": 5}
+    loop = await open_loop(make_settings(web=web))
+    registry = loop.models["web"].registry
+    for seed in range(3):
+        await say(loop, 7, seed=seed)
+        await say(loop, 1, seed=seed, word="poison")
+        await say(loop, 3, seed=10 + seed)
+        trainer = process(loop)
+        while await trainer.turn():
+            pass
+        await check_replay(registry, trainer)
+        heir = process(loop)
+        await heir.restore()
+        assert heir.learner.digest() == trainer.learner.digest()
+    assert len(await quarantine_of(registry)) == 3
 
 
 async def test_numbers_that_blow_up_a_regressor_are_poison(
