@@ -253,10 +253,11 @@ class Trainer(Replay):
         self, head: dict[str, Any], keys: list[str], blob: bytes, state_digest: str
     ) -> None:
         """Add the checkpoint to a commit, and a version where the policy asks for one."""
-        if await self._cut_due():
+        parent = await self._cut_due()
+        if parent is not None:
             number = await self.registry.last_version() + 1
             head["version"] = {"after": str(number - 1), "number": str(number)}
-            head["version"] |= self._version(number, blob, state_digest)
+            head["version"] |= self._version(number, parent, blob, state_digest)
             keys.append(self.keys.version(number))
             self.at = replace(self.at, since_cut=0)
         checkpoint = Checkpoint(
@@ -273,15 +274,15 @@ class Trainer(Replay):
         head["checkpoint"] = self.registry.seal("checkpoint", checkpoint, blob=blob).fields()
         head["publish"] = self.keys.swap
 
-    async def _cut_due(self) -> bool:
+    async def _cut_due(self) -> int | None:
+        """Return the blessed version that a snapshot has to beat, where one is due; else None."""
         aliases = await self.registry.aliases()
-        return (
-            aliases is not None
-            and aliases.lineage == self.at.lineage
-            and self._snapshots.snapshot_due(aliases, self.at.since_cut)
-        )
+        if aliases is None or aliases.lineage != self.at.lineage:
+            return None
+        due = self._snapshots.snapshot_due(aliases, self.at.since_cut)
+        return aliases.reference if due else None
 
-    def _version(self, number: int, blob: bytes, state_digest: str) -> dict[str, str]:
+    def _version(self, number: int, parent: int, blob: bytes, state_digest: str) -> dict[str, str]:
         version = Version(
             version=number,
             lineage=self.at.lineage,
@@ -289,7 +290,7 @@ class Trainer(Replay):
             offset=self.at.offset,
             digest=self.at.digest,
             state_digest=state_digest,
-            parent=number - 1,
+            parent=parent,
             learned=self.at.learned,
             cut_at=self._clock(),
         )

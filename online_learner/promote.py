@@ -153,7 +153,7 @@ class Gatekeeper:
 
     async def _settle(self, aliases: Aliases) -> int:
         evidence: list[tuple[str, Settled]] = []
-        candidates = await self._candidates()
+        candidates = await self._candidates(aliases.lineage)
         self.judge.open(self.policy.duels(aliases), aliases)
         move = self._decide(aliases, candidates)
         if move is None:
@@ -180,12 +180,12 @@ class Gatekeeper:
         )
         return len(evidence) + (move is not None)
 
-    async def _candidates(self) -> list[int]:
-        """Return the versions that were cut and have not been looked at."""
+    async def _candidates(self, lineage: int) -> list[int]:
+        """Return the versions of a lineage that were cut and have not been looked at."""
         last = await self.registry.last_version()
         numbers = range(self.judge.newest + 1, last + 1)
         found = [await self.registry.version(n) for n in numbers]
-        return [version.version for version in found if version.status == "candidate"]
+        return [v.version for v in found if v.status == "candidate" and v.lineage == lineage]
 
     def _decide(self, aliases: Aliases, candidates: Sequence[int]) -> Move | None:
         case = Case(aliases, self.judge.trials, candidates, self.judge.promotions)

@@ -164,7 +164,7 @@ class Version(Record):
     offset: str
     digest: str
     state_digest: str
-    parent: int | None = None
+    parent: int | None = None  # the blessed version that stood when it was cut
     learned: int = 0
     status: Status = "candidate"
     cut_at: float = 0.0

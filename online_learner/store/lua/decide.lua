@@ -15,6 +15,7 @@ for i = 1, #KEYS do
     return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. kind)
   end
 end
+if head.pin and redis.call('EXISTS', KEYS[8]) == 0 then return 'conflict' end
 
 for _, item in ipairs(head.evidence or {}) do
   redis.call('XADD', KEYS[3], item[1], 'e', item[2])
