@@ -64,6 +64,12 @@ def post(url: str, body: bytes, *, key: str) -> bytes:
     ).encode() + body
 
 
+def get(url: str) -> bytes:
+    """Return the bytes of one request without a body."""
+    place = urlsplit(url)
+    return f"GET {place.path} HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode()
+
+
 def apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function in a fresh process, on its main thread, and return the result."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:

@@ -2,13 +2,13 @@
 
 Beside each other in one run: the `fast` ingress (HAProxy) and Ray's own proxy (`plain`), with and
 without the log, and the same application on bare uvicorn. The store is the bundled server with its
-log written out before every answer. Policy `Always`, 10 % audited: the state after trust.
+log written out before every answer. Policy `Always`, 10 % audited: the state after trust. `/livez`
+does nothing at all: it is the ceiling of the ingress on this machine, at this hour.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pydantic_core import from_json, to_json
 
 from benchmarks import models, report, stack
-from benchmarks.load import Load, apart, drive, post
+from benchmarks.load import Load, apart, drive, get, post
 from benchmarks.report import Bar
 from benchmarks.stack import Stack
 
@@ -60,49 +60,32 @@ class Measured:
 # --- what is measured -------------------------------------------------------------------------
 
 
-def fast(plan: Plan) -> list[Measured]:
-    """Measure the fast ingress, with and without the log, and the application on bare uvicorn."""
-    with contextlib.ExitStack() as parts:
-        running = parts.enter_context(stack.running("fast", **WEB))
-        sides = {
-            "fast": running.url,
-            "fast, no log": parts.enter_context(stack.unlogged(running)),
-            "bare uvicorn": parts.enter_context(
-                stack.bare(running, "serve_app.gateway", "create_app")
-            ),
-            "bare uvicorn, no log": parts.enter_context(
-                stack.bare(running, "benchmarks.unlogged", "create_unlogged_app")
-            ),
-        }
-        predictions = _side_by_side(sides, running.key, plan)
-        return predictions + _batches(running, plan) + _feedback(running, plan)
+def measure(plan: Plan) -> list[Measured]:
+    """Measure every variant in turn, round by round, while all of them run."""
+    with (
+        stack.beside("fast", **WEB) as (fast, sides),
+        stack.beside("plain", **WEB) as (plain, more),
+    ):
+        loads = {side: _questions(url, fast.key) for side, url in sides.items()}
+        loads |= {side: _questions(url, plain.key) for side, url in more.items()}
+        loads["fast, /livez"] = fast.url, [get(f"{fast.url}/livez")]
+        predictions = _side_by_side(loads, plan)
+        return predictions + _batches(fast, plan) + _feedback(fast, plan)
 
 
-def plain(plan: Plan) -> list[Measured]:
-    """Measure the same application behind Ray's own proxy."""
-    with stack.running("plain", **WEB) as running:
-        return _side_by_side({"plain": running.url}, running.key, plan)
+def _questions(url: str, key: str) -> tuple[str, list[bytes]]:
+    url += "/v1/models/web/predict"
+    return url, [post(url, body, key=key) for body in models.questions()]
 
 
-def _side_by_side(sides: dict[str, str], key: str, plan: Plan) -> list[Measured]:
-    measured = [Measured(side, n) for n in CONNECTIONS for side in sides]
-    urls = {side: f"{url}/v1/models/web/predict" for side, url in sides.items()}
-    loads = {
-        side: [post(url, body, key=key) for body in models.questions()]
-        for side, url in urls.items()
-    }
-    for side, url in urls.items():
-        apart(drive, url, loads[side], connections=16, seconds=plan.seconds / 2)
+def _side_by_side(loads: dict[str, tuple[str, list[bytes]]], plan: Plan) -> list[Measured]:
+    for load in loads.values():
+        apart(drive, *load, connections=16, seconds=plan.seconds / 2)
+    measured = [Measured(side, n) for n in CONNECTIONS for side in loads]
     for _ in range(plan.rounds):
         for line in measured:
-            run = apart(
-                drive,
-                urls[line.variant],
-                loads[line.variant],
-                connections=line.connections,
-                seconds=plan.seconds,
-            )
-            line.runs.append(run)
+            load, n = loads[line.variant], line.connections
+            line.runs.append(apart(drive, *load, connections=n, seconds=plan.seconds))
     return measured
 
 
@@ -179,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="one short round")
     quick = parser.parse_args(arguments).quick
     plan = Plan(1.0, 1) if quick else Plan()
-    measured = [*apart(fast, plan), *apart(plain, plan)]
+    measured = measure(plan)
     publish = report.publish
     publish(
         "serving",

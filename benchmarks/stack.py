@@ -12,8 +12,10 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from online_learner.settings import Settings
 from serve_app import local
@@ -22,6 +24,10 @@ _BARE = (
     "import sys, uvicorn; from {module} import {name} as create; "
     "uvicorn.run(create(*sys.argv[1:3]), port={port}, access_log=False, log_level='warning')"
 )
+
+BARE = (("serve_app.gateway", "create_app"), ("benchmarks.unlogged", "create_unlogged_app"))
+Profile: TypeAlias = Literal["fast", "plain"]
+Sides: TypeAlias = dict[str, str]  # variant -> address
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +41,7 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running(
-    profile: Literal["fast", "plain"], *, gateways: int = 1, **model: Any
-) -> Iterator[Stack]:
+def running(profile: Profile, *, gateways: int = 1, **model: Any) -> Iterator[Stack]:
     """Run the whole system with one model, `web`, in a folder that is gone afterwards.
 
     Call it through `load.apart`: one process runs one Ray.
@@ -48,6 +52,38 @@ def running(
         )
         with local.running(settings, port=free_port()) as endpoint:
             yield Stack(endpoint.url, endpoint.key, endpoint.store, Path(folder))
+
+
+@contextlib.contextmanager
+def beside(profile: Profile, **model: Any) -> Iterator[tuple[Stack, Sides]]:
+    """Run the whole system in a process of its own, and the fast one with all of its variants.
+
+    So that two profiles can be asked in turn, within one stretch of this machine's moods.
+    """
+    context = get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_host, args=(there, profile, model))
+    process.start()
+    there.close()
+    try:
+        yield here.recv()
+    finally:
+        here.close()
+        process.join()
+
+
+def _host(pipe: Connection, profile: Profile, model: dict[str, Any]) -> None:
+    with contextlib.ExitStack() as parts:
+        stack = parts.enter_context(running(profile, **model))
+        sides = {profile: stack.url}
+        if profile == "fast":
+            logged, no_log = BARE
+            sides["fast, no log"] = parts.enter_context(unlogged(stack))
+            sides["bare uvicorn"] = parts.enter_context(bare(stack, *logged))
+            sides["bare uvicorn, no log"] = parts.enter_context(bare(stack, *no_log))
+        pipe.send((stack, sides))
+        with contextlib.suppress(EOFError):
+            pipe.recv()  # until the other end is closed
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError
 from online_learner.errors import Invalid, NotFound, ServiceError, Unavailable
 from online_learner.ids import Address, Keyring, check_age, model_hash, new_nonce
 from online_learner.requests import Correction, FeedbackRequest, Thumbs
-from online_learner.schema import Feedback, Label
+from online_learner.schema import Feedback, Label, pack
 from online_learner.settings import ModelSpec
 from online_learner.store import Durability, Store
 from online_learner.store.group import GroupCommit
@@ -192,9 +192,7 @@ def _call(
     ]
     if key is not None:
         names.append(keys.seen(credential, key))
-    signal = hashlib.blake2b(
-        json.dumps([feedback.kind, feedback.value], sort_keys=True).encode(), digest_size=16
-    )
+    signal = hashlib.blake2b(pack([feedback.kind, feedback.value]), digest_size=16)
     whole = hashlib.blake2b(body, digest_size=16)
     return _Call(
         names,
