@@ -67,6 +67,13 @@ class ServiceError(OnlineLearnerError):
         item = {"pointer": pointer, "code": found, "message": message}
         return cls(f"{pointer}: {message}", code=found, errors=[item])
 
+    def under(self, *path: int | str) -> Self:
+        """Return the error with the places in it below a path of the body."""
+        prefix = json_pointer(*path)
+        for place in self.errors:
+            place["pointer"] = prefix + place["pointer"]
+        return self
+
     def problem(self, *, instance: str = "", request_id: str = "") -> dict[str, Any]:
         """Return the `application/problem+json` body."""
         return {
@@ -180,9 +187,8 @@ def json_pointer(*path: int | str) -> str:
 
 
 def _item(found: Any, model: Any) -> dict[str, str]:
-    tagged = any(tag in found["loc"][:1] for m in _models_in(model) for tag in _tags(m))
-    pointer = json_pointer(*found["loc"][tagged:])  # pydantic names the member of a union first
-    message, code = found["msg"], "invalid_value"
+    pointer = json_pointer(*_follow(model, found["loc"])[1])
+    message, code = found["msg"].removeprefix("Value error, "), "invalid_value"
     if found["type"] == "json_invalid":
         code, message = "malformed", f"the body is not valid JSON ({message})"
     elif found["type"] == "extra_forbidden":
@@ -196,15 +202,25 @@ def _item(found: Any, model: Any) -> dict[str, str]:
 
 def known_fields(model: Any, path: Iterable[int | str]) -> list[str]:
     """Return the field names that `model` (a pydantic model or a union of them) has at `path`."""
-    found = _models_in(model)
+    found, _ = _follow(model, path)
+    return sorted({name for m in found for name in m.model_fields})
+
+
+def _follow(model: Any, path: Iterable[int | str]) -> tuple[list[Any], list[int | str]]:
+    """Follow pydantic's path through a model; returns where it ends, and the path of the body.
+
+    Pydantic names the member of a union on the way, which is no place in the body.
+    """
+    found, places = _models_in(model), []
     for part in path:
         tagged = [m for m in found if part in _tags(m)]
-        if tagged:
+        if tagged and len(found) > 1:
             found = tagged
             continue
+        places.append(part)
         fields = [m.model_fields[part] for m in found if part in m.model_fields]
         found = [m for field in fields for m in _models_in(field.annotation)] or found
-    return sorted({name for m in found for name in m.model_fields})
+    return found, places
 
 
 def _models_in(annotation: Any) -> list[Any]:

@@ -193,6 +193,8 @@ class Trial:
             self.seen += 1
             self.scale += (abs(truth - reference) - self.scale) / self.seen
             return d
+        if isinstance(truth, list):
+            return agreement(truth, challenger) - agreement(truth, reference)
         return paired_score(truth, challenger, reference)
 
     def count(self, d: float) -> None:
@@ -262,6 +264,24 @@ def lond_weight(k: int) -> float:
 def paired_score(truth: object, challenger: object, reference: object) -> float:
     """Return d for a label: +1 where only the challenger was right, -1 where only the reference."""
     return float(same(challenger, truth)) - float(same(reference, truth))
+
+
+def agreement(truth: Sequence[str], order: object) -> float:
+    """Return how well an order of options agrees with what was said, from 0 to 1.
+
+    For one option whether it stands first (top-1 accuracy); for several the share of their pairs
+    that stand in this order (pair accuracy).
+
+    >>> agreement(["b"], ["a", "b"]), agreement(["b", "a"], ["b", "c", "a"])
+    (0.0, 1.0)
+    """
+    if not isinstance(order, list) or not order:
+        return 0.0
+    if len(truth) == 1:
+        return float(order[0] == truth[0])
+    places = {name: place for place, name in enumerate(order)}
+    pairs = [(a, b) for i, a in enumerate(truth) for b in truth[i + 1 :]]
+    return sum(places.get(a, len(order)) < places.get(b, -1) for a, b in pairs) / len(pairs)
 
 
 def same(left: object, right: object) -> bool:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 from online_learner.errors import NotFound
 from online_learner.ids import Address
 from online_learner.judge import entry_order
 from online_learner.registry import Registry
-from online_learner.schema import Feedback, Prediction, Step, Verdict
-from online_learner.store import Fields
+from online_learner.replay import NOTHING
+from online_learner.schema import Feedback, Prediction, Served, Step, Verdict
+from online_learner.store import Entry, Fields
+
+PAGE = 500
 
 
 async def receipt(registry: Registry, address: Address) -> dict[str, Any]:
     """Return what became of one accepted signal.
 
-    `status` is `accepted`, `learned` (with lineage and step), `quarantined` (with the reason) or
-    `rolled_back`.
+    `status` is `accepted` (not learned yet), `learned` (with the step, the first version that has
+    it, and the first answer that rests on it), `kept` (valid, and nothing to learn from it here),
+    `quarantined` or `rolled_back`. `supersedes` and `superseded_by` name the entries of the same
+    source's other opinions of this kind on this answer.
     """
     entries = await registry.store.range(registry.keys.feedback, address.entry, address.entry)
     if not entries or entries[0][1].get(b"n", b"").decode() != address.nonce:
@@ -29,8 +35,41 @@ async def receipt(registry: Registry, address: Address) -> dict[str, Any]:
         "model": registry.model,
         "feedback": Feedback.model_validate_json(fields[b"f"]).model_dump(),
         "supersedes": fields[b"s"].decode() if b"s" in fields else None,
+        "superseded_by": await _successor(registry, entry, fields),
         **await _fate(registry, entry),
     }
+
+
+async def _successor(registry: Registry, entry: str, fields: Fields) -> str | None:
+    """Return the signal that took the place of this one."""
+    prediction = fields.get(b"p", b"").decode()
+    async for later, others in _said_of(registry, prediction):
+        if others.get(b"s", b"").decode() == entry:
+            return later
+    return None
+
+
+async def _said_of(registry: Registry, prediction: str) -> AsyncIterator[Entry]:
+    """Yield what was said of one answer, from the index of the latest, back to the first.
+
+    The index lives as long as the feedback window.
+    """
+    latest = await registry.store.hash(registry.keys.said(prediction))
+    waiting = sorted((_place(value) for value in latest.values()), key=entry_order, reverse=True)
+    while waiting:
+        entry = waiting.pop(0)
+        found = await registry.store.range(registry.keys.feedback, entry, entry)
+        for item in found:
+            yield item
+            if b"s" in item[1]:
+                waiting.append(item[1][b"s"].decode())
+
+
+def _place(value: bytes) -> str:
+    return value.decode().split("|")[1]
+
+
+# --- what became of it ------------------------------------------------------------------------
 
 
 async def _fate(registry: Registry, entry: str) -> dict[str, Any]:
@@ -39,15 +78,26 @@ async def _fate(registry: Registry, entry: str) -> dict[str, Any]:
         return {"status": "accepted"}
     step = Step.model_validate_json(steps[0][1][b"s"])
     if entry in step.set_aside:
-        return {"status": "quarantined", "reason": step.set_aside[entry]}
-    where = {"lineage": step.lineage, "step": step.step}
+        reason = step.set_aside[entry]
+        return {"status": "kept" if reason.startswith(NOTHING) else "quarantined", "reason": reason}
+    where = {"lineage": step.lineage, "step": step.step, "learned_at": step.at}
+    if await _rolled_back(registry, entry, step):
+        return {"status": "rolled_back", **where}
+    return {
+        "status": "learned",
+        **where,
+        "version": await _first_version(registry, step),
+        "served": await _first_served(registry, entry, step),
+    }
+
+
+async def _rolled_back(registry: Registry, entry: str, step: Step) -> bool:
     aliases = await registry.aliases()
-    if aliases is not None and aliases.lineage != step.lineage:
-        for reset_at, version in await _resets(registry):
-            after_version = entry_order(entry) > entry_order(version)
-            if after_version and entry_order(entry) <= entry_order(reset_at):
-                return {"status": "rolled_back", **where}
-    return {"status": "learned", **where}
+    if aliases is None or aliases.lineage == step.lineage:
+        return False
+    at = entry_order(entry)
+    resets = await _resets(registry)
+    return any(entry_order(kept) < at <= entry_order(reset) for reset, kept in resets)
 
 
 async def _resets(registry: Registry) -> list[tuple[str, str]]:
@@ -61,15 +111,60 @@ async def _resets(registry: Registry) -> list[tuple[str, str]]:
     return found
 
 
+async def _first_version(registry: Registry, step: Step) -> int | None:
+    """Return the first kept snapshot that has learned a step, or None before one was cut."""
+    for version in await registry.versions():
+        if version.lineage >= step.lineage and version.step >= step.step:
+            return version.version
+    return None
+
+
+async def _first_served(registry: Registry, entry: str, step: Step) -> dict[str, Any] | None:
+    """Return the first answer whose weights had learned a step, or None before there was one.
+
+    Steps count on through resets, and what was rolled back has been told apart before: weights of
+    the same lineage or a later one have learned it where their step is not smaller.
+    """
+    start = f"{entry_order(entry)[0]}"
+    while found := await registry.store.range(registry.keys.served, start, count=PAGE):
+        for answer, fields in found:
+            weights = Served.model_validate_json(fields[b"w"])
+            if weights.lineage >= step.lineage and weights.step >= step.step:
+                at = entry_order(answer)[0] / 1000
+                return {"version": weights.version, "step": weights.step, "at": at}
+        start = f"({found[-1][0]}"
+    return None
+
+
+# --- an answer --------------------------------------------------------------------------------
+
+
 async def story(registry: Registry, address: Address, record: Prediction) -> dict[str, Any]:
-    """Return one answer and everything that was said about it."""
+    """Return one answer, everything that was said about it, and why its version was live."""
     signals = []
-    start = f"{address.ms}-0"
-    for entry, fields in await registry.store.range(registry.keys.feedback, start):
-        if fields.get(b"p", b"").decode() == address.entry:
-            feedback = Feedback.model_validate_json(fields[b"f"]).model_dump()
-            signals.append({**feedback, **await _fate(registry, entry)})
-    return {"prediction": record.model_dump(), "feedback": signals}
+    async for entry, fields in _said_of(registry, address.entry):
+        feedback = Feedback.model_validate_json(fields[b"f"]).model_dump()
+        supersedes = fields[b"s"].decode() if b"s" in fields else None
+        fate = await _fate(registry, entry)
+        signals.append({"entry": entry, **feedback, "supersedes": supersedes, **fate})
+    signals.sort(key=lambda signal: entry_order(signal["entry"]))
+    return {
+        "prediction": record.model_dump(),
+        "feedback": signals,
+        "learned_by": sorted({s["version"] for s in signals if s.get("version") is not None}),
+        "live_because": await _why_live(registry, address),
+    }
+
+
+async def _why_live(registry: Registry, address: Address) -> dict[str, Any] | None:
+    """Return the last decision before an answer, or None: the first version still stood."""
+    found = await registry.store.latest(registry.keys.verdicts, until=address.entry)
+    for _, fields in found:
+        return Verdict.model_validate_json(fields[b"v"]).model_dump()
+    return None
+
+
+# --- a model ----------------------------------------------------------------------------------
 
 
 async def verdicts(registry: Registry, *, count: int = 100) -> list[dict[str, Any]]:
@@ -97,6 +192,7 @@ async def status(registry: Registry, *, now: float) -> dict[str, Any]:
         "untrained": champion.untrained and not aliases.following,
         "aliases": aliases.model_dump(),
         "learned": checkpoint.get("learned", 0),
+        "state_digest": checkpoint.get("state_digest"),
         "lag_ms": _lag(last, last_step),
         "gate": {key: json.loads(gate or b"{}").get(key, 0) for key in ("answered", "unanswered")},
         "learner": await _heartbeat(registry, "learner", now),

@@ -1,52 +1,69 @@
 """Stage 3: accept feedback. Verify the id, validate, join, de-duplicate, append: one atomic step.
 
-Signature and age are checked without touching the store. Then one script does the rest, or
-nothing. Concurrent requests share a round trip; each signal stays atomic by itself.
+Signature and age are checked without touching the store. Kinds that speak of what was shown are
+checked against the record (`admit`). Then one script does the rest, or nothing. Concurrent requests
+share a round trip; each payload stays atomic by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from redis.exceptions import ResponseError
 
-from online_learner.errors import Invalid, NotFound, ServiceError, Unavailable
+from online_learner.admit import Admission
+from online_learner.errors import Invalid, NotFound, ServiceError, Unavailable, did_you_mean
 from online_learner.ids import Address, Keyring, check_age, model_hash, new_nonce
-from online_learner.requests import Correction, FeedbackRequest, Thumbs
-from online_learner.schema import Feedback, Label, pack
-from online_learner.settings import ModelSpec
+from online_learner.requests import FeedbackRequest
+from online_learner.requests.telling import Preference
+from online_learner.schema import Feedback, Prediction, pack
 from online_learner.store import Durability, Store
 from online_learner.store.group import GroupCommit
-from online_learner.store.keys import Keys
+from online_learner.store.keys import Keys, said_field
 
 GROUP_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of one signal at the door."""
+    """What became of one payload at the door.
+
+    `signals` has the kind, id and status of each, where the payload carried several.
+    """
 
     feedback_id: str | None
     prediction_id: str
     model: str
     status: str
     durability: Durability
+    signals: tuple[dict[str, str | None], ...] = ()
 
-    def render(self) -> dict[str, str | None]:
+    def render(self) -> dict[str, Any]:
         """Return the receipt as the client gets it."""
-        return {
+        found: dict[str, Any] = {
             "feedback_id": self.feedback_id,
             "prediction_id": self.prediction_id,
             "model": self.model,
             "status": self.status,
             "durability": self.durability,
         }
+        return found | ({"signals": list(self.signals)} if self.signals else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The answer that feedback is about, or the two that it compares."""
+
+    model: str
+    address: Address
+    prediction_id: str
+    other: Address | None = None
 
 
 @dataclass(slots=True)
@@ -55,8 +72,8 @@ class Ingest:
 
     Parameters
     ----------
-    models
-        The configured models by name.
+    admissions
+        What may be said, for each configured model.
     window_s
         For how many seconds after a prediction feedback is taken.
     clock
@@ -65,14 +82,18 @@ class Ingest:
 
     store: Store
     keyring: Keyring
-    models: Mapping[str, ModelSpec]
+    admissions: Mapping[str, Admission]
     window_s: float
     durability: Durability = "unknown"
     clock: Callable[[], float] = time.time
-    _group: GroupCommit[_Call, _Reply] = field(init=False)
+    _group: GroupCommit[_Call, list[Any]] = field(init=False)
+    _reads: GroupCommit[tuple[str, Address], Prediction | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self._group = GroupCommit(self._run, most=GROUP_MAX)
+        self._reads = GroupCommit(self._fetch, most=GROUP_MAX)
+
+    # --- which answer -------------------------------------------------------------------------
 
     def resolve(self, prediction_id: str) -> tuple[str, Address]:
         """Return model and address of an id, without touching the store.
@@ -85,7 +106,7 @@ class Ingest:
             The prediction is older than the window.
         """
         digest, address = self.keyring.open("prediction", prediction_id)
-        for model in self.models:
+        for model in self.admissions:
             if model_hash(model) == digest:
                 check_age(address, now=self.clock(), window_s=self.window_s)
                 return model, address
@@ -94,10 +115,74 @@ class Ingest:
             code="unknown_prediction",
         )
 
+    async def locate(self, request: FeedbackRequest) -> Place:
+        """Return the answer that a payload is about: by its id, by another name, or by two ids.
+
+        Raises
+        ------
+        Invalid
+            It names no answer, or more than one way of finding it, or answers of two models.
+        """
+        ways = (request.prediction_id, request.external_id, request.session_id)
+        named = [way for way in ways if way is not None]
+        if len(named) > 1:
+            raise Invalid.at("/", "name the answer once: prediction_id, external_id or session_id")
+        if request.prediction_id is not None:
+            model, address = self.resolve(request.prediction_id)
+            self._check_model(request, model)
+            return Place(model, address, request.prediction_id)
+        if named:
+            return await self._by_name(request)
+        return self._by_pair(request)
+
+    def _check_model(self, request: FeedbackRequest, model: str) -> None:
+        if request.model is not None and request.model != model:
+            raise Invalid.at("/model", f"this prediction_id is of the model '{model}'")
+
+    async def _by_name(self, request: FeedbackRequest) -> Place:
+        """Find the latest answer of a session, or under the caller's own id."""
+        model = request.model
+        if model is None:
+            raise Invalid.at("/model", "name the model beside external_id or session_id")
+        if model not in self.admissions:
+            hint = did_you_mean(model, self.admissions)
+            raise NotFound(f"no model '{model}' here.{hint}", code="unknown_model")
+        kind = "external_id" if request.external_id is not None else "session_id"
+        name = request.external_id or request.session_id or ""
+        found = await self.store.call("LINDEX", Keys(model).ref(kind, name), 0)
+        if found is None:
+            raise NotFound(
+                f"no answer of '{model}' is known under {kind} '{name}': it was sent with no such "
+                f"{kind}, or is older than {self.window_s:g} s",
+                code="unknown_prediction",
+            )
+        entry, nonce = found.decode().split("|")
+        ms, seq = map(int, entry.split("-"))
+        address = Address(ms, seq, nonce)
+        check_age(address, now=self.clock(), window_s=self.window_s)
+        return Place(model, address, self.keyring.seal("prediction", model, address))
+
+    def _by_pair(self, request: FeedbackRequest) -> Place:
+        """Find the two answers that a preference compares; it is joined to the older one."""
+        said = request.said()
+        if len(said) != 1 or not isinstance(said[0], Preference):
+            raise Invalid.at("/prediction_id", "this field is required")
+        ids = [said[0].chosen, said[0].rejected]
+        (one, a), (two, b) = (self.resolve(id_) for id_ in ids)
+        if one != two:
+            raise Invalid.at(
+                "/rejected", f"is an answer of the model '{two}', and the chosen one of '{one}'"
+            )
+        (older, id_), (newer, _) = sorted(zip((a, b), ids, strict=True), key=_age)
+        self._check_model(request, one)
+        return Place(one, older, id_, newer)
+
+    # --- accepting ----------------------------------------------------------------------------
+
     async def accept(
-        self, request: Thumbs | Correction, *, credential: str = "local", key: str | None = None
+        self, request: FeedbackRequest, *, credential: str = "local", key: str | None = None
     ) -> Receipt:
-        """Accept one signal; returns once it is as durable as the receipt says.
+        """Accept a payload; returns once it is as durable as the receipt says.
 
         Parameters
         ----------
@@ -106,33 +191,25 @@ class Ingest:
         key
             The idempotency key of the header, where the body has none.
         """
-        model, address = self.resolve(request.prediction_id)
-        feedback = self._feedback(request, self.models[model], credential)
-        call = _call(
-            Keys(model),
-            address,
-            feedback,
-            key=None if request.dry_run else request.idempotency_key or key,
-            credential=credential,
-            remember_s=max(1, int(address.ms / 1000 + self.window_s - self.clock()) + 1),
-            version=request.model_version,
-            dry=request.dry_run,
-        )
-        status, entry, nonce = await self._group.submit(call)
-        _check_status(status, entry, request)
-        if request.dry_run:
-            return Receipt(None, request.prediction_id, model, "accepted", self.durability)
-        ms, seq = entry.split(b"-")
-        place = Address(int(ms), int(seq), nonce.decode())
-        feedback_id = self.keyring.seal("feedback", model, place)
-        return Receipt(feedback_id, request.prediction_id, model, status.decode(), self.durability)
+        place = await self.locate(request)
+        feedback = await self._admit(request, place, source_of(request, credential))
+        keys = Keys(place.model)
+        names = [keys.predictions, keys.feedback, keys.said(place.address.entry)]
+        key = None if request.dry_run else request.idempotency_key or key
+        if key is not None:
+            names.append(keys.seen(credential, key))
+        remember_s = int(place.address.ms / 1000 + self.window_s - self.clock()) + 1
+        arguments = _arguments(place, request, feedback, remember_s=max(1, remember_s))
+        reply = await self._group.submit(_Call(names, arguments))
+        _check_status(reply, request)
+        return self._receipt(place, request, reply)
 
     async def accept_many(
-        self, requests: Sequence[Thumbs | Correction | ServiceError], *, credential: str = "local"
+        self, requests: Sequence[FeedbackRequest | ServiceError], *, credential: str = "local"
     ) -> list[Receipt | ServiceError]:
-        """Accept each signal by itself, in order; errors are returned in their places."""
+        """Accept each payload by itself, in order; errors are returned in their places."""
 
-        async def one(request: Thumbs | Correction | ServiceError) -> Receipt | ServiceError:
+        async def one(request: FeedbackRequest | ServiceError) -> Receipt | ServiceError:
             if isinstance(request, ServiceError):
                 return request
             try:
@@ -142,72 +219,107 @@ class Ingest:
 
         return list(await asyncio.gather(*map(one, requests)))
 
-    def _feedback(self, request: Thumbs | Correction, spec: ModelSpec, credential: str) -> Feedback:
-        value = request.value
-        if isinstance(request, Correction):
-            value = target_value(request.value, spec)
-        return Feedback(
-            kind=request.kind,
-            value=value,
-            source=source_of(request, credential),
-            prediction_id=request.prediction_id,
-            tags=dict(sorted(request.tags.items())),  # JSON objects have no order
-            reasons=request.reasons,
-            comment=request.comment,
-            interface=None if request.interface is None else request.interface.model_dump(),
-            observed_at=request.observed_at,
+    async def _admit(self, request: FeedbackRequest, place: Place, source: str) -> list[Feedback]:
+        admission, said = self.admissions[place.model], request.said()
+        several = said[0] is not request
+        record: Prediction | None = None
+        for index, signal in enumerate(said):
+            with _placed(index, several=several):
+                admission.check_kind(signal)
+        if place.other is None and any(map(admission.needs_record, said)):
+            record = await self._reads.submit((place.model, place.address))
+            if record is None:
+                raise _lost()
+        feedback = []
+        for index, signal in enumerate(said):
+            with _placed(index, several=several):
+                found = admission.admit(signal, request, source, record)
+                feedback.append(found.model_copy(update={"prediction_id": place.prediction_id}))
+        return feedback
+
+    def _receipt(self, place: Place, request: FeedbackRequest, reply: list[Any]) -> Receipt:
+        status = reply[0].decode()
+        signals = [
+            {"kind": said.kind, "feedback_id": self._feedback_id(place.model, found), "status": s}
+            for said, found in zip(request.said(), reply[1:], strict=False)
+            for s in [found[0].decode()]
+        ]
+        return Receipt(
+            feedback_id=signals[0]["feedback_id"] if signals else None,
+            prediction_id=place.prediction_id,
+            model=place.model,
+            status=status,
+            durability=self.durability,
+            signals=tuple(signals) if len(signals) > 1 else (),
         )
 
-    async def _run(self, group: list[_Call]) -> list[_Reply | Exception]:
+    def _feedback_id(self, model: str, found: Sequence[bytes]) -> str:
+        _, entry, nonce = found
+        ms, seq = entry.split(b"-")
+        return self.keyring.seal("feedback", model, Address(int(ms), int(seq), nonce.decode()))
+
+    async def _run(self, group: list[_Call]) -> list[list[Any] | Exception]:
         calls = [(call.keys, call.args) for call in group]
         replies = await self.store.run_many("ingest", calls)
         return [_service_error(r) if isinstance(r, Exception) else r for r in replies]
 
-
-_Reply: TypeAlias = tuple[bytes, bytes, bytes]
+    async def _fetch(self, group: list[tuple[str, Address]]) -> list[Prediction | None]:
+        places = [(Keys(model).predictions, address.entry) for model, address in group]
+        found = await self.store.entries(places)
+        return [
+            Prediction.model_validate_json(fields[b"r"])
+            if fields is not None and fields[b"n"].decode() == address.nonce
+            else None
+            for fields, (_, address) in zip(found, group, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
     keys: list[str]
-    args: list[bytes | str | int]
+    args: list[_Argument]
 
 
-def _call(
-    keys: Keys,
-    address: Address,
-    feedback: Feedback,
-    *,
-    key: str | None,
-    credential: str,
-    remember_s: int,
-    version: int | None,
-    dry: bool,
-) -> _Call:
-    body = feedback.pack()
-    names = [
-        keys.predictions,
-        keys.feedback,
-        keys.standing(feedback.source, address.entry, feedback.kind),
+_Argument: TypeAlias = bytes | str | int
+
+
+def _age(pair: tuple[Address, str]) -> tuple[int, int]:
+    return pair[0].ms, pair[0].seq
+
+
+def _arguments(
+    place: Place, request: FeedbackRequest, feedback: list[Feedback], *, remember_s: int
+) -> list[_Argument]:
+    bodies = [one.pack() for one in feedback]
+    other, version = place.other, request.model_version
+    arguments: list[_Argument] = [
+        place.address.entry,
+        place.address.nonce,
+        "" if other is None else other.entry,
+        "" if other is None else other.nonce,
+        _digest(*bodies),
+        remember_s,
+        "" if version is None else str(version),
+        "dry" if request.dry_run else "",
     ]
-    if key is not None:
-        names.append(keys.seen(credential, key))
-    signal = hashlib.blake2b(pack([feedback.kind, feedback.value]), digest_size=16)
-    whole = hashlib.blake2b(body, digest_size=16)
-    return _Call(
-        names,
-        [
-            address.entry,
-            address.nonce,
-            signal.hexdigest(),
-            whole.hexdigest(),
-            body,
-            new_nonce(),
-            remember_s,
-            "" if version is None else str(version),
-            "dry" if dry else "",
-        ],
-    )
+    second = "" if other is None else other.entry
+    for one, body in zip(feedback, bodies, strict=True):
+        field_name = said_field(one.source, one.kind, second)
+        arguments += (field_name, _digest(pack([one.kind, one.value])), body, new_nonce())
+    return arguments
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.blake2b(b"\0".join(parts), digest_size=16).hexdigest()
+
+
+@contextlib.contextmanager
+def _placed(index: int, *, several: bool) -> Iterator[None]:
+    """Name the signal, of several, in which an error is found."""
+    try:
+        yield
+    except Invalid as error:
+        raise error.under("signals", index) if several else error from None
 
 
 def source_of(request: FeedbackRequest, credential: str) -> str:
@@ -219,42 +331,25 @@ def source_of(request: FeedbackRequest, credential: str) -> str:
     return f"key:{credential}"
 
 
-def target_value(value: Label | float, spec: ModelSpec) -> Label | float:
-    """Return a correction's value as the model's task takes it.
-
-    Raises
-    ------
-    Invalid
-        Not a label of the closed set (by type as well: `"true"` is not `true`), or not a number.
-    """
-    if spec.task == "regression":
-        if isinstance(value, bool | str):
-            raise Invalid.at("/value", "this model answers with numbers: send the right number")
-        return float(value)
-    if isinstance(value, float):
-        raise Invalid.at("/value", "a label is a string, an integer or a boolean")
-    if spec.labels is None:
-        return value
-    for label in spec.labels:
-        if type(label) is type(value) and label == value:
-            return label
-    known = ", ".join(json.dumps(label) for label in spec.labels)
-    raise Invalid.at("/value", f"{json.dumps(value)} is not a label of this model: {known}")
+def _lost() -> NotFound:
+    return NotFound(
+        "this prediction was issued here, but is not in the log: the store has lost data, or "
+        "its retention is shorter than window_s",
+        code="unknown_prediction",
+    )
 
 
-def _check_status(status: bytes, entry: bytes, request: FeedbackRequest) -> None:
+def _check_status(reply: list[Any], request: FeedbackRequest) -> None:
+    status = reply[0]
     if status == b"mismatch":
+        made = reply[1].decode()
         raise Invalid.at(
             "/model_version",
-            f"this prediction was made by version {entry.decode()}, not {request.model_version}",
+            f"this prediction was made by version {made}, not {request.model_version}",
             code="version_mismatch",
         )
     if status == b"unknown":
-        raise NotFound(
-            "this prediction was issued here, but is not in the log: the store has lost data, or "
-            "its retention is shorter than window_s",
-            code="unknown_prediction",
-        )
+        raise _lost()
     if status == b"reused":
         raise Invalid.at(
             "/idempotency_key",

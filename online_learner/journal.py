@@ -1,40 +1,51 @@
 """Stage 2: append what was asked and answered, before the answer leaves.
 
 Appends of concurrent requests share one round trip: while one group is on its way to the disk, the
-next one gathers.
+next one gathers. With each answer goes all that is found by it later: what the roles answered that
+the gate compares, the caller's own names for it, what the rules said, and, the first time that a
+set of weights answers, the moment at which it did.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from online_learner.errors import NotFound
 from online_learner.ids import Address, new_nonce
-from online_learner.schema import Audit, Prediction
+from online_learner.schema import Audit, Feedback, Prediction, Served
 from online_learner.store import Store
 from online_learner.store.group import GroupCommit
 from online_learner.store.keys import Keys
 
 GROUP_MAX = 512
+WINDOW_S = 86_400.0
 
 
 @dataclass(slots=True)
 class _Records:
     nonces: list[str]
-    arguments: list[bytes | str]
+    predictions: Sequence[Prediction]
+    packed: list[bytes]
 
 
 class Journal:
     """The log of one model's answers.
 
     Create it inside the event loop that uses it.
+
+    Parameters
+    ----------
+    window_s
+        For how many seconds an answer is found by its session, or by the caller's own id.
     """
 
-    def __init__(self, store: Store, model: str) -> None:
+    def __init__(self, store: Store, model: str, *, window_s: float = WINDOW_S) -> None:
         self._store = store
         self._keys = Keys(model)
         self._group = GroupCommit(self._append, most=GROUP_MAX)
+        self._window_s = max(1, int(window_s) + 1)
+        self._marked: Served | None = None  # the weights whose first answer is on record
 
     async def append(self, predictions: Sequence[Prediction]) -> list[Address]:
         """Append answers; returns their addresses once the server has acknowledged all of them.
@@ -47,16 +58,36 @@ class Journal:
             The store did not acknowledge them.
         """
         nonces = [new_nonce() for _ in predictions]
-        arguments: list[bytes | str] = []
-        for nonce, prediction in zip(nonces, predictions, strict=True):
-            arguments += (nonce, prediction.pack(), _audit(prediction))
-        return await self._group.submit(_Records(nonces, arguments))
+        packed = [prediction.pack() for prediction in predictions]
+        return await self._group.submit(_Records(nonces, predictions, packed))
 
     async def _append(self, group: list[_Records]) -> list[list[Address]]:
-        arguments = [part for records in group for part in records.arguments]
-        keys = [self._keys.predictions, self._keys.audits]
-        entries = iter(await self._store.run("journal", keys, arguments))
-        return [[_address(next(entries), nonce) for nonce in records.nonces] for records in group]
+        keys = [self._keys.predictions, self._keys.audits, self._keys.feedback, self._keys.served]
+        arguments: list[bytes | str | int] = [self._window_s]
+        marked = self._marked
+        for records in group:
+            rows = zip(records.nonces, records.predictions, records.packed, strict=True)
+            for nonce, prediction, packed in rows:
+                first, marked = _first_answer(prediction, marked)
+                names = self._names(prediction, keys)
+                flags = list(_flags(prediction))
+                arguments += (nonce, packed, _audit(prediction), first, names)
+                arguments += (len(flags) // 2, *flags)
+        found = iter(await self._store.run("journal", keys, arguments))
+        self._marked = marked
+        return [[_address(next(found), nonce) for nonce in records.nonces] for records in group]
+
+    def _names(self, prediction: Prediction, keys: list[str]) -> str:
+        """Return where in `keys`, from 1, the lists are under which an answer is found."""
+        if prediction.session_id is None and prediction.external_id is None:
+            return ""
+        pairs = {"session_id": prediction.session_id, "external_id": prediction.external_id}
+        places = []
+        for kind, name in pairs.items():
+            if name is not None:
+                keys.append(self._keys.ref(kind, name))
+                places.append(str(len(keys)))
+        return " ".join(places)
 
     async def read(self, address: Address) -> Prediction:
         """Return the record at an address.
@@ -74,6 +105,33 @@ class Journal:
                 code="unknown_prediction",
             )
         return Prediction.model_validate_json(entries[0][1][b"r"])
+
+
+def _first_answer(prediction: Prediction, marked: Served | None) -> tuple[bytes, Served | None]:
+    """Return the entry that marks the first answer of these weights, or nothing."""
+    if (
+        marked is not None
+        and marked.step == prediction.step
+        and marked.lineage == prediction.lineage
+        and marked.version == prediction.version
+    ):
+        return b"", marked
+    served = Served(version=prediction.version, lineage=prediction.lineage, step=prediction.step)
+    return served.pack(), served
+
+
+def _flags(prediction: Prediction) -> Iterable[bytes | str]:
+    """Yield, for each flag that speaks about the output, the signal that it is, and a nonce."""
+    for flag in prediction.flags:
+        if flag.where == "output" and flag.severity != "note":
+            signal = Feedback(
+                kind="flag",
+                value={"rule": flag.rule, "severity": flag.severity, "detail": flag.detail},
+                source=f"system:{flag.rule}",
+                prediction_id="",
+            )
+            yield signal.pack()
+            yield new_nonce()
 
 
 def _audit(prediction: Prediction) -> bytes:

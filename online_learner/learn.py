@@ -17,10 +17,11 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from online_learner.errors import Fenced, Unavailable
-from online_learner.learners import Learner
+from online_learner.learners import Model
+from online_learner.learners.state import pack_state, unpack_state
 from online_learner.registry import Registry
-from online_learner.replay import Batch, Replay, Signals
-from online_learner.schema import Aliases, Checkpoint, Control, Example, Step, Version
+from online_learner.replay import NOTHING, Batch, Replay, Signals
+from online_learner.schema import Aliases, Checkpoint, Control, Lesson, Step, Version
 from online_learner.settings import ModelSpec
 from online_learner.store import Entry
 
@@ -51,7 +52,7 @@ class Trainer(Replay):
         self,
         registry: Registry,
         spec: ModelSpec,
-        fresh: Learner,
+        fresh: Model,
         signals: Signals,
         snapshots: Snapshots,
         *,
@@ -65,7 +66,7 @@ class Trainer(Replay):
         self._clock = clock
         self._fence: str | None = None
         self._base: bytes = b""  # the published state, and what was learned since, to undo a batch
-        self._since_base: list[list[Example]] = []
+        self._since_base: list[list[Lesson]] = []
         self._published_at = 0.0
         self._publish_cost_s = 0.0
         self._unpublished = False
@@ -138,13 +139,13 @@ class Trainer(Replay):
 
     async def _learn(self, entries: Sequence[Entry]) -> None:
         batch = self.interpret(entries)
-        examples = batch.keep()
+        lessons = batch.keep()
         try:
-            self.learner.learn(examples)
+            self.learner.learn(lessons)
         except Exception as error:
-            log.warning("a batch of %d could not be learned: %s", len(examples), error)
-            examples = self._isolate(batch)
-        self._since_base.append(examples)
+            log.warning("a batch of %d could not be learned: %s", len(lessons), error)
+            lessons = self._isolate(batch)
+        self._since_base.append(lessons)
         before = self.at
         self.at = self.at.after(batch)
         step = Step(
@@ -155,18 +156,19 @@ class Trainer(Replay):
             signals=len(entries),
             set_aside=batch.set_aside,
             digest=self.at.digest,
+            at=self._clock(),
         )
         await self._commit(step, publish=self._due_in_s() <= 0)
 
-    def _isolate(self, batch: Batch) -> list[Example]:
-        """Find the examples that ruin the model, set them aside, and learn the others.
+    def _isolate(self, batch: Batch) -> list[Lesson]:
+        """Find the lessons that ruin the model, set them aside, and learn the others.
 
         The state is rebuilt from the published one, so that no trace of the ruin remains.
         """
         self._rebuild()
-        for entry, example in batch.examples:
+        for entry, lesson in batch.lessons:
             try:
-                self.learner.learn([example])
+                self.learner.learn([lesson])
             except Exception as error:
                 batch.set_aside[entry] = f"poison: {type(error).__name__}: {error}"
                 self._rebuild()
@@ -177,9 +179,9 @@ class Trainer(Replay):
         return kept
 
     def _rebuild(self) -> None:
-        self.learner = self.learner.from_bytes(self._base)
-        for examples in self._since_base:
-            self.learner.learn(examples)
+        self.learner, _ = unpack_state(self._base, self.learner)
+        for lessons in self._since_base:
+            self.learner.learn(lessons)
 
     async def publish(self) -> None:
         """Publish the newest step now, unless it has been."""
@@ -200,6 +202,7 @@ class Trainer(Replay):
             signals=0,
             digest=self.at.digest,
             reset_to=control.to_version,
+            at=self._clock(),
         )
         await self._commit(step, publish=True)
 
@@ -221,6 +224,7 @@ class Trainer(Replay):
             "quarantine": [
                 {"entry": entry, "record": json.dumps({"reason": reason})}
                 for entry, reason in (step.set_aside if step else {}).items()
+                if not reason.startswith(NOTHING)
             ],
         }
         keys = [
@@ -232,7 +236,7 @@ class Trainer(Replay):
         ]
         blob, started = b"", self._clock()
         if publish:
-            blob = self.learner.to_bytes()
+            blob = pack_state(self.learner, self.signals.state())
             state_digest = self.learner.digest()
             step = step and step.model_copy(update={"state_digest": state_digest})
             await self._seal(head, keys, blob, state_digest)
@@ -297,11 +301,11 @@ class Trainer(Replay):
         return self.registry.seal(f"version {number}", version, blob=blob).fields()
 
 
-def _before(batch: Batch, entry: str) -> list[Example]:
-    """Return the examples before an entry that were not set aside."""
-    entries = [found for found, _ in batch.examples]
-    head = batch.examples[: entries.index(entry)]
-    return [example for found, example in head if found not in batch.set_aside]
+def _before(batch: Batch, entry: str) -> list[Lesson]:
+    """Return the lessons before an entry that were not set aside."""
+    entries = [found for found, _ in batch.lessons]
+    head = batch.lessons[: entries.index(entry)]
+    return [lesson for found, lesson in head if found not in batch.set_aside]
 
 
 def _runs(entries: Sequence[Entry]) -> Iterable[tuple[bool, list[Entry]]]:

@@ -15,21 +15,28 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from online_learner.errors import ConfigError, NotFound, did_you_mean
+from online_learner.admit import Admission
+from online_learner.bundle import Bundle
+from online_learner.errors import NotFound, did_you_mean
 from online_learner.ids import Keyring
 from online_learner.ingest import Ingest, Receipt
 from online_learner.journal import Journal
 from online_learner.learn import Trainer
-from online_learner.learners import make_learner, resolve
-from online_learner.predict import Follower, Predictor, render
+from online_learner.learners import Learner, Ranker
+from online_learner.learners.factory import make_learner
+from online_learner.predict import Predictor
 from online_learner.promote import Gatekeeper
 from online_learner.registry import Registry
-from online_learner.requests import SIGNAL, PredictRequest
+from online_learner.render import render
+from online_learner.requests import LogRequest, PredictRequest, read_chat, read_feedback
+from online_learner.schema import Prediction
 from online_learner.settings import ModelSpec, Settings
 from online_learner.store import Store, open_store
+from online_learner.swap import Follower
+from online_learner.tuned import make_admission, make_policy, make_rules, make_signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,7 @@ class Stages:
     registry: Registry
     predictor: Predictor  # 1 answer
     journal: Journal  # 2 log
+    admission: Admission  # 3 accept
     trainer: Trainer  # 4 learn
     gatekeeper: Gatekeeper  # 5 judge, 6 promote
     follower: Follower  # 7 swap
@@ -50,19 +58,26 @@ def wire(
     model: str,
     spec: ModelSpec,
     *,
+    window_s: float = 86_400.0,
+    trains: bool = True,
     clock: Callable[[], float] = time.time,
     rng: random.Random | None = None,
 ) -> Stages:
-    """Build the stages of one model; what a team tunes is imported by the paths in its spec."""
+    """Build the stages of one model; what a team tunes is imported by the paths in its spec.
+
+    Where it only answers and does not train, the weights stay on the CPU.
+    """
     registry = Registry(store, keyring, model)
-    learner = make_learner(spec)
-    signals = resolve(spec.signals)(spec.task, spec.labels)
+    learner = make_learner(spec if trains else spec.on_cpu())
+    signals = make_signals(spec)
     policy = make_policy(spec)
-    predictor = Predictor(model, spec, rng or random.Random())  # noqa: S311
+    rules = make_rules(spec)
+    predictor = Predictor(model, spec, rules, rng or random.Random())  # noqa: S311
     return Stages(
         registry=registry,
         predictor=predictor,
-        journal=Journal(store, model),
+        journal=Journal(store, model, window_s=window_s),
+        admission=make_admission(spec, signals, rules),
         trainer=Trainer(
             registry, spec, learner, signals, policy, trusted=policy.trusted_at_once, clock=clock
         ),
@@ -71,19 +86,15 @@ def wire(
     )
 
 
-def make_policy(spec: ModelSpec) -> Any:
-    """Build the promotion policy that a spec names."""
-    kind = resolve(spec.promotion.policy)
-    try:
-        return kind(**spec.promotion.arguments)
-    except TypeError as error:
-        raise ConfigError(
-            f"promotion: {spec.promotion.policy} does not take that: {error}"
-        ) from error
-
-
 class Loop:
-    """The loop of all configured models, on one store."""
+    """The loop of all configured models, on one store.
+
+    Parameters
+    ----------
+    live
+        Let a champion that follows the learner answer with the very weights that learn, instead of
+        the published copy: in one process every answer then rests on all that was said before.
+    """
 
     def __init__(
         self,
@@ -93,16 +104,19 @@ class Loop:
         *,
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
+        live: bool = False,
     ) -> None:
         self.settings = settings
         self.store = store
-        self._clock = clock
+        self.keyring = keyring
+        self.live = live
+        window_s = settings.window_s
         self.models = {
-            model: wire(store, keyring, model, spec, clock=clock, rng=rng)
+            model: wire(store, keyring, model, spec, window_s=window_s, clock=clock, rng=rng)
             for model, spec in settings.models.items()
         }
-        self.keyring = keyring
-        self.ingest = Ingest(store, keyring, settings.models, settings.window_s, clock=clock)
+        admissions = {model: stages.admission for model, stages in self.models.items()}
+        self.ingest = Ingest(store, keyring, admissions, window_s, clock=clock)
 
     @classmethod
     async def open(cls, settings: Settings, **options: Any) -> Loop:
@@ -127,28 +141,43 @@ class Loop:
 
     async def predict(self, model: str, features: dict[str, Any], **fields: Any) -> dict[str, Any]:
         """Answer one request. The answer is in the log before it is returned."""
-        stages = self.stages(model)
         request = PredictRequest(features=features, **fields)
-        record = stages.predictor.answer(request)
-        [address] = await stages.journal.append([record])
-        prediction_id = self.keyring.seal("prediction", model, address)
-        window_s = self.settings.window_s
-        return render(record, prediction_id, address, window_s=window_s, top_k=request.top_k)
+        return await self._log(model, self.stages(model).predictor.answer(request))
 
-    async def feedback(self, prediction_id: str, kind: str, value: Any, **fields: Any) -> Receipt:
-        """Accept one signal. It is durable, and will be learned once, when this returns."""
-        body = {"prediction_id": prediction_id, "kind": kind, "value": value, **fields}
-        return await self.ingest.accept(SIGNAL.validate_python(body))
+    async def log(self, model: str, **fields: Any) -> dict[str, Any]:
+        """Log an answer that was made elsewhere: `prompt` and `outputs`, or a chat."""
+        request = read_chat(LogRequest(**fields))
+        return await self._log(model, self.stages(model).predictor.record(request))
+
+    async def _log(self, model: str, record: Prediction) -> dict[str, Any]:
+        [address] = await self.stages(model).journal.append([record])
+        prediction_id = self.keyring.seal("prediction", model, address)
+        return render(record, prediction_id, address, window_s=self.settings.window_s)
+
+    async def feedback(
+        self, prediction_id: str, kind: str, value: Any = None, **fields: Any
+    ) -> Receipt:
+        """Accept one signal. It is durable, and will be learned once, when this returns.
+
+        `value` is left out where the kind has other fields: `chosen` and `rejected`, say.
+        """
+        body = {"prediction_id": prediction_id, "kind": kind, **fields}
+        if value is not None or kind == "selection":
+            body["value"] = value
+        return await self.ingest.accept(read_feedback(body))
 
     async def turn(self, model: str) -> None:
         """Learn all that has arrived, judge it, promote on evidence, and swap the weights in."""
         stages = self.stages(model)
         while await stages.trainer.turn():
             pass
-        await stages.trainer.publish()
+        if not self.live:
+            await stages.trainer.publish()
         while await stages.gatekeeper.turn():
             pass
         await stages.follower.refresh()
+        if self.live:
+            stages.predictor.bundle = _alive(stages)
 
     async def close(self) -> None:
         """Close the store."""
@@ -159,3 +188,14 @@ class Loop:
 
     async def __aexit__(self, *error: object) -> None:
         await self.close()
+
+
+def _alive(stages: Stages) -> Bundle | None:
+    """Return the bundle with the learner itself in the place of its published copy."""
+    bundle, trainer = stages.predictor.bundle, stages.trainer
+    if bundle is None or not bundle.aliases.following or bundle.aliases.pinned:
+        return bundle
+    at, learner = trainer.at, trainer.learner
+    assert isinstance(learner, Learner | Ranker)
+    champion = replace(bundle.champion, lineage=at.lineage, step=at.step, learner=learner)
+    return replace(bundle, champion=champion)

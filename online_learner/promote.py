@@ -32,6 +32,7 @@ from online_learner.settings import ModelSpec
 from online_learner.store.keys import Keys
 
 READ_MAX = 1000
+NO_ANSWER = ("flag", "implicit")  # what the system notes and what users do is not evidence
 
 
 class Policy(Protocol):
@@ -144,7 +145,7 @@ class Gatekeeper:
             entry = fields[b"p"].decode()
         except (KeyError, ValidationError):  # control, or what the learner sets aside as unreadable
             return True
-        if prediction.ask is None or prediction.ask.reason != "audit":
+        if prediction.ask is None or prediction.ask.reason != "audit" or feedback.kind in NO_ANSWER:
             return True
         if entry_order(entry) > entry_order(self._audits):
             return False

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from online_learner.errors import NotFound, StateError
 from online_learner.ids import Keyring
-from online_learner.learners import Learner
+from online_learner.learners import Model
+from online_learner.learners.state import M, pack_state, unpack_state
 from online_learner.schema import Aliases, Checkpoint, Record, Version
 from online_learner.store import Fields, Store
 from online_learner.store.keys import Keys
@@ -117,12 +118,13 @@ class Registry:
         found = await asyncio.gather(*(self._sealed(number) for number in range(last + 1)))
         return [self._version(n, fields)[0] for n, fields in enumerate(found) if fields]
 
-    async def load_version(self, number: int, like: Learner) -> tuple[Version, Learner]:
+    async def load_version(self, number: int, like: M) -> tuple[Version, M]:
         """Return a version and its weights, as a learner like `like`."""
         fields = await self.store.hash(self.keys.version(number))
         meta, sha = self._version(number, fields)
         blob = self._bytes(f"version {number}", fields, sha)
-        return meta, await asyncio.to_thread(like.from_bytes, blob)
+        model, _ = await asyncio.to_thread(unpack_state, blob, like)
+        return meta, model
 
     async def checkpoint_meta(self) -> bytes | None:
         """Return the metadata of the learner's newest state, without its bytes."""
@@ -155,12 +157,12 @@ class Registry:
             change["drop"] = True
         return self.keys.version(number), change
 
-    async def found(self, learner: Learner, *, now: float, trusted: bool = False) -> bool:
+    async def found(self, learner: Model, *, now: float, trusted: bool = False) -> bool:
         """Store the first version and the first aliases, unless that has been done.
 
         A fitted learner is version 1. An untrained one is version 0, and says so.
         """
-        blob, digest = learner.to_bytes(), learner.digest()
+        blob, digest = pack_state(learner, {}), learner.digest()
         number = 1 if learner.fitted else 0
         version = Version(
             version=number,

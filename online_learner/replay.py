@@ -6,24 +6,35 @@ Used by the learner after a crash, and by anyone who wants to see what the weigh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from online_learner.errors import StateError
-from online_learner.learners import Learner
+from online_learner.learners import Model
+from online_learner.learners.state import unpack_state
 from online_learner.registry import Registry
-from online_learner.schema import Example, Feedback, Prediction, Step, Version
+from online_learner.schema import Example, Feedback, Lesson, Prediction, Step, Version
 from online_learner.store import Entry
+
+NOTHING = "nothing_to_learn"  # how the reason begins for a signal that is kept, and not learned
 
 
 class Signals(Protocol):
     """What a signal means for learning; see `policies.signals`."""
 
-    def example(self, feedback: Feedback, prediction: Prediction) -> Example | None:
+    def lesson(
+        self, feedback: Feedback, prediction: Prediction, other: Prediction | None = None
+    ) -> Lesson | None:
         """Return what to learn from a signal, or None where it teaches nothing."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what it remembers of earlier signals, as plain JSON."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
 
 
 @dataclass(slots=True)
@@ -31,12 +42,12 @@ class Batch:
     """Consecutive signals of the feedback stream, on their way into one step."""
 
     entries: list[Entry] = field(default_factory=list)
-    examples: list[tuple[str, Example]] = field(default_factory=list)
+    lessons: list[tuple[str, Lesson]] = field(default_factory=list)
     set_aside: dict[str, str] = field(default_factory=dict)  # entry -> reason
 
-    def keep(self) -> list[Example]:
-        """Return the examples that were not set aside."""
-        return [example for entry, example in self.examples if entry not in self.set_aside]
+    def keep(self) -> list[Lesson]:
+        """Return the lessons that were not set aside."""
+        return [lesson for entry, lesson in self.lessons if entry not in self.set_aside]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +101,13 @@ class Replay:
         Any learner of the model's kind; `load_newest` or `rewind` gives it its state.
     """
 
-    def __init__(self, registry: Registry, signals: Signals, learner: Learner) -> None:
+    def __init__(self, registry: Registry, signals: Signals, learner: Model) -> None:
         self.registry = registry
         self.store = registry.store
         self.keys = registry.keys
         self.learner = learner
         self.at = Position()
-        self._signals = signals
+        self.signals = signals
 
     async def load_newest(self) -> None:
         """Take the newest published state, or the first version where nothing was published."""
@@ -105,7 +116,8 @@ class Replay:
             await self.rewind()
             return
         meta, blob = state
-        self.learner = self.learner.from_bytes(blob)
+        self.learner, memory = unpack_state(blob, self.learner)
+        self.signals.restore(memory)
         if self.learner.digest() != meta.state_digest:
             raise StateError(f"the state of '{self.registry.model}' differs from its digest")
         self.at = Position(
@@ -115,6 +127,7 @@ class Replay:
     async def rewind(self) -> None:
         """Take the first version: where the record begins."""
         first = (await self.registry.versions())[0]
+        self.signals.restore({})
         _, self.learner = await self.registry.load_version(first.version, self.learner)
         self.at = Position(lineage=first.lineage, step=first.step, offset=first.offset)
 
@@ -156,15 +169,28 @@ class Replay:
             try:
                 feedback = Feedback.model_validate_json(fields[b"f"])
                 prediction = Prediction.model_validate_json(fields[b"r"])
-                example = self._signals.example(feedback, prediction)
-            except (KeyError, ValidationError) as error:
+                other = Prediction.model_validate_json(fields[b"o"]) if b"o" in fields else None
+                lesson = self.signals.lesson(feedback, prediction, other)
+            except (LookupError, TypeError, ValidationError) as error:
                 batch.set_aside[entry] = f"unreadable: {error}"
                 continue
-            if example is None:
-                batch.set_aside[entry] = f"nothing_to_learn: {feedback.kind} on this task"
+            reason = self._nothing_in(feedback, lesson)
+            if lesson is None or reason is not None:
+                batch.set_aside[entry] = f"{NOTHING}: {reason}"
             else:
-                batch.examples.append((entry, example))
+                batch.lessons.append((entry, lesson))
         return batch
+
+    def _nothing_in(self, feedback: Feedback, lesson: Lesson | None) -> str | None:
+        """Return why there is nothing to learn, or None where there is."""
+        if self.learner.family == "none":
+            return "this model has no learner; the signal is kept"
+        if lesson is None:
+            return f"this {feedback.kind} teaches nothing on this task; it is kept"
+        complementary = isinstance(lesson, Example) and lesson.complementary
+        if complementary and not getattr(self.learner, "complementary", False):
+            return "this learner cannot learn which label is wrong; the signal is kept"
+        return None
 
     async def reset(self, entry: str, number: int, lineage: int) -> None:
         """Go back to a version, as control entry `entry` says."""

@@ -13,13 +13,17 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
+from online_learner.chat import shared_context
+
 Status: TypeAlias = Literal["candidate", "blessed", "rejected"]
 Action: TypeAlias = Literal[
     "promote", "follow", "bless", "reject", "pull", "rollback", "freeze", "thaw"
 ]
 
 Label: TypeAlias = bool | int | str
-Output: TypeAlias = bool | int | float | str | None
+Output: TypeAlias = bool | int | float | str | list[str] | None  # a ranking: option ids, best first
+Severity: TypeAlias = Literal["note", "warn", "block"]
+Task: TypeAlias = Literal["classification", "regression", "ranking", "generation"]
 
 
 class Record(BaseModel):
@@ -55,19 +59,50 @@ class Shadow(Record):
     scores: dict[str, float] = Field(default_factory=dict)
 
 
+class Flag(Record):
+    """What a rule found in an input, an output, a comment or a correction."""
+
+    rule: str
+    severity: Severity
+    where: Literal["input", "output", "comment", "correction"]
+    detail: str = ""  # what was found and where, never the personal data itself
+
+
+class Option(Record):
+    """One of several things to choose from: a document to rank, an answer that an LLM gave."""
+
+    id: str
+    features: dict[str, Any] = Field(default_factory=dict)
+    logprobs: list[float] | None = None
+
+
 class Prediction(Record):
-    """One answer, as it was given: all that feedback is later joined to."""
+    """One answer, as it was given: all that feedback is later joined to.
+
+    For a ranking, `output` holds the ids of the options that were shown, in the order in which they
+    were shown, `scores` the score of every option, and `propensities` the probability with which
+    each place of `output` was filled as it was (see `explore`).
+    """
 
     model: str
-    features: dict[str, Any]  # scalars, checked at the door
+    features: dict[str, Any]  # checked at the door; for `generation` the prompt
+    options: list[Option] = Field(default_factory=list)
     output: Output
     scores: dict[str, float] = Field(default_factory=dict)
+    propensities: list[float] = Field(default_factory=list)
+    top_k: int | None = None
     uncertainty: float = 0.0
     version: int
     lineage: int
     step: int
     role: str = "champion"
     propensity: float = 1.0
+    explored: bool = False  # the order or label shown is not the one that scored best
+    flags: list[Flag] = Field(default_factory=list)
+    blocked: bool = False  # `fallback` was served, not `output`
+    fallback: Any = None
+    model_version: str | None = None  # of an answer made elsewhere
+    parameters: dict[str, Any] = Field(default_factory=dict)  # temperature, top-p, ...
     generation: int = 0
     ask: Ask | None = None
     shadows: dict[str, Shadow] = Field(default_factory=dict)
@@ -77,12 +112,31 @@ class Prediction(Record):
     tags: dict[str, str] = Field(default_factory=dict)
     latency_ms: float = 0.0
 
+    def context(self) -> dict[str, Any]:
+        """Return what the options share, for a ranker: a chat's messages as one text."""
+        return shared_context(self.features)
+
+    def shown(self) -> list[str]:
+        """Return what could be chosen from: option ids, or label keys, in the order shown."""
+        if isinstance(self.output, list):
+            return self.output
+        best = sorted(self.scores, key=self.scores.__getitem__, reverse=True)
+        return best[: self.top_k]
+
 
 class Audit(Record):
     """The part of an audited prediction that the gatekeeper reads: who answered what."""
 
     generation: int
     roles: dict[str, Shadow]
+
+
+class Served(Record):
+    """The weights that answered for the first time. Its id in the stream is the prediction's."""
+
+    version: int
+    lineage: int
+    step: int
 
 
 # --- feedback ---------------------------------------------------------------------------------
@@ -100,15 +154,56 @@ class Feedback(Record):
     comment: str | None = None
     interface: dict[str, Any] | None = None
     observed_at: str | None = None
+    flags: list[Flag] = Field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What a signal means for learning: `features -> target`, with a weight."""
+    """What a signal means for learning: `features -> target`, with a weight.
+
+    Where it is `complementary`, the target is a label that is *not* the right one.
+    """
 
     features: dict[str, Any]
     target: Output
     weight: float = 1.0
+    complementary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """What a comparison means for learning: options in the order in which they were preferred.
+
+    The first `places` places are decided, the others are tied behind them: a Plackett-Luce
+    likelihood of that many stages. Two options make it Bradley-Terry. Where it is `worst_first`,
+    the order is that of dislike: the first option is worse than all others.
+
+    Parameters
+    ----------
+    features
+        The context (query, prompt) that the options share.
+    options
+        The features of each option, two or more.
+    """
+
+    features: dict[str, Any]
+    options: tuple[dict[str, Any], ...]
+    places: int = 1
+    worst_first: bool = False
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """What an absolute judgement means for a ranker: one option's reward, from 0 (bad) to 1."""
+
+    features: dict[str, Any]
+    option: dict[str, Any]
+    reward: float
+    weight: float = 1.0
+
+
+Lesson: TypeAlias = Example | Ranked | Rated
 
 
 class Control(Record):
@@ -139,6 +234,7 @@ class Step(Record):
     digest: str
     state_digest: str | None = None
     reset_to: int | None = None  # version that the weights were reset to, instead of learning
+    at: float = 0.0  # when it was committed
 
 
 class Checkpoint(Record):
@@ -279,6 +375,15 @@ def label_key(label: Any) -> str:
 def finite(numbers: Any) -> bool:
     """Tell whether all of the numbers are finite."""
     return all(map(math.isfinite, numbers))
+
+
+def canonical(value: Any) -> str:
+    """Return JSON as text, the same for equal values.
+
+    >>> canonical({"b": 1, "a": [True]})
+    '{"a": [true], "b": 1}'
+    """
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def pack(value: Any) -> bytes:

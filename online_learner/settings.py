@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -26,7 +28,7 @@ from pydantic_settings import (
 )
 
 from online_learner.errors import ConfigError, did_you_mean, known_fields
-from online_learner.schema import label_key
+from online_learner.schema import Task, label_key
 
 
 def _distinct(labels: list[bool | int | str] | None) -> list[bool | int | str] | None:
@@ -58,6 +60,35 @@ class PromotionSpec(BaseModel):
         return dict(self.model_extra or {})
 
 
+class FactorySpec(BaseModel):
+    """What makes a part of a model, by import path or short name, and its arguments beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    use: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of the factory."""
+        return dict(self.model_extra or {})
+
+
+def _factory(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else value
+
+
+class ExplorationSpec(Section):
+    """How a ranking is varied, with logged probabilities, so that it can be learned from.
+
+    `softmax` draws the order from the Plackett-Luce model of the scores over `temperature`;
+    `epsilon` shows a uniformly random order with probability `epsilon`.
+    """
+
+    kind: Literal["softmax", "epsilon"]
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    epsilon: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+
 class ResourcesSpec(Section):
     """What the feedback actor asks Ray for."""
 
@@ -68,17 +99,43 @@ class ResourcesSpec(Section):
 class ModelSpec(Section):
     """One model: what it answers, what learns, and who decides about it."""
 
-    task: Literal["classification", "regression"]
-    learner: str
+    task: Task
+    learner: Annotated[FactorySpec, BeforeValidator(_factory)] | None = None
     labels: Annotated[list[bool | int | str] | None, AfterValidator(_distinct)] = None
     audit: Annotated[float, Field(ge=0, le=1)] = 0.1
     audit_deadline_s: Annotated[float, Field(gt=0)] = 3600.0
     promotion: PromotionSpec = PromotionSpec()
     signals: str = "policies.signals:Signals"
+    categories: dict[str, Literal["up", "down", "ignore"]] = {}
+    implicit_weight: Annotated[float, Field(ge=0, le=0.1)] = 0.0
+    exploration: ExplorationSpec | None = None
+    rules: list[dict[str, Any]] = []
+    fallback: Any = None  # what a blocked answer returns in the output's place
+    output_schema: dict[str, Any] | None = None
     resources: ResourcesSpec = ResourcesSpec()
+    on_gpu_missing: Literal["refuse", "cpu", "wait"] = "refuse"
+    seed: int = 0
     batch_max: Annotated[int, Field(ge=1, le=8192)] = 512
     publish_s: Annotated[float, Field(ge=0)] = 0.05
     num_replicas: Annotated[int, Field(ge=1)] = 1
+
+    def on_cpu(self) -> Self:
+        """Return the same model for a process that has no GPU, and only answers."""
+        return self.model_copy(update={"resources": ResourcesSpec(num_gpus=0)})
+
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> Self:
+        if self.learner is None and self.task != "generation":
+            raise ValueError(
+                "`learner` is missing: name one, as in `river:linear_model.LogisticRegression`"
+            )
+        if self.task != "classification" and self.labels is not None:
+            raise ValueError(f"`labels` are for classification, and the task is {self.task}")
+        if self.exploration is not None and self.task not in ("ranking", "generation"):
+            raise ValueError("`exploration` varies the order of options: it is for task: ranking")
+        if self.output_schema is not None and self.task != "generation":
+            raise ValueError("`output_schema` describes what is generated: for task: generation")
+        return self
 
 
 class Settings(BaseSettings):
@@ -181,4 +238,8 @@ def _explain(error: ValidationError) -> str:
 def _section(path: tuple[int | str, ...]) -> type[BaseModel]:
     if path[:1] != ("models",) or len(path) < 3:
         return Settings
-    return {"resources": ResourcesSpec}.get(str(path[2]) if len(path) > 3 else "", ModelSpec)
+    parts: dict[str, type[BaseModel]] = {
+        "resources": ResourcesSpec,
+        "exploration": ExplorationSpec,
+    }
+    return parts.get(str(path[2]) if len(path) > 3 else "", ModelSpec)

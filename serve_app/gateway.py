@@ -8,41 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from online_learner.errors import (
-    Invalid,
-    ServiceError,
-    Unavailable,
-    from_validation,
-)
+from online_learner.errors import ServiceError, Unavailable
 from online_learner.ingest import Receipt
 from online_learner.loop import Stages
-from online_learner.predict import render
+from online_learner.render import render
 from online_learner.requests import (
-    SIGNAL,
-    Correction,
     FeedbackBatchRequest,
+    FeedbackRequest,
+    LogRequest,
     PredictBatchRequest,
     PredictRequest,
-    Signal,
-    Thumbs,
+    ScoreRequest,
+    parse_feedback,
+    read_chat,
 )
 from online_learner.schema import Prediction
 from serve_app.http import body_of, endpoint, json_response, parse, wrong_method
 from serve_app.operator_api import operator_api
 from serve_app.service import Service
 
-Accepted: TypeAlias = Thumbs | Correction
+T = TypeVar("T")
+R = TypeVar("R")
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -65,6 +61,8 @@ def create_app(store_url: str, data_dir: str) -> Starlette:
         Route("/v1/feedback", endpoint(feedback), methods=["POST"]),
         Route("/v1/models/{model}/predict_batch", endpoint(predict_batch), methods=["POST"]),
         Route("/v1/feedback_batch", endpoint(feedback_batch), methods=["POST"]),
+        Route("/v1/models/{model}/log", endpoint(log_answer), methods=["POST"]),
+        Route("/v1/models/{model}/score", endpoint(score), methods=["POST"]),
         Route("/livez", endpoint(livez)),
         Route("/readyz", endpoint(readyz)),
     ]
@@ -98,8 +96,8 @@ async def predict(request: Request) -> Response:
     room = service.room(request.path_params["model"])
     body = await body_of(request, limit=service.settings.max_body_bytes)
     asked = parse(PredictRequest, body)
-    [record] = await _answer(room, [asked])
-    [answer] = await _log(service, room, [record], [asked])
+    [record] = await _compute(room, room.predictor.answer, [asked])
+    [answer] = await _log(service, room, [record])
     return json_response(answer)
 
 
@@ -111,48 +109,74 @@ async def predict_batch(request: Request) -> Response:
     body = await body_of(request, limit=service.settings.max_body_bytes)
     batch = parse(PredictBatchRequest, body)
     asked: list[PredictRequest | ServiceError] = [
-        _item(PredictRequest.model_validate_json, PredictRequest, item, index)
-        for index, item in enumerate(batch.instances)
+        _item(lambda body: parse(PredictRequest, body), item) for item in batch.instances
     ]
     valid = [item for item in asked if isinstance(item, PredictRequest)]
-    records = await _answer(room, valid) if valid else []
-    answers = iter(await _log(service, room, records, valid) if records else [])
+    records = await _compute(room, _in_its_place(room.predictor.answer), valid) if valid else []
+    made = [record for record in records if isinstance(record, Prediction)]
+    answers = iter(await _log(service, room, made) if made else [])
+    found = iter(records)
+    outcomes = [item if isinstance(item, ServiceError) else next(found) for item in asked]
     results = [
-        item.problem() if isinstance(item, ServiceError) else next(answers) for item in asked
+        outcome.under(index).problem() if isinstance(outcome, ServiceError) else next(answers)
+        for index, outcome in enumerate(outcomes)
     ]
     return json_response({"predictions": results})
 
 
-async def _answer(room: Stages, asked: list[PredictRequest]) -> list[Prediction]:
-    answer = room.predictor.answer
+async def log_answer(request: Request) -> Response:
+    """Log an answer that was made elsewhere; feedback on it joins."""
+    service = service_of(request)
+    service.keychain.open(request.headers.get("authorization")).require("predict")
+    room = service.room(request.path_params["model"])
+    body = await body_of(request, limit=service.settings.max_body_bytes)
+    asked = read_chat(parse(LogRequest, body))
+    [record] = await _compute(room, room.predictor.record, [asked])
+    [answer] = await _log(service, room, [record])
+    return json_response(answer)
+
+
+async def score(request: Request) -> Response:
+    """Return the rewards that a reward model gives to some outputs; nothing is logged."""
+    service = service_of(request)
+    service.keychain.open(request.headers.get("authorization")).require("predict")
+    room = service.room(request.path_params["model"])
+    body = await body_of(request, limit=service.settings.max_body_bytes)
+    [found] = await _compute(room, room.predictor.score, [parse(ScoreRequest, body)])
+    return json_response(found)
+
+
+async def _compute(room: Stages, work: Callable[[T], R], asked: Sequence[T]) -> list[R]:
+    """Do the work for each, on a thread where it would hold up the event loop."""
     if room.predictor.slow:
-        return await asyncio.to_thread(lambda: [answer(request) for request in asked])
-    return [answer(request) for request in asked]
+        return await asyncio.to_thread(lambda: [work(item) for item in asked])
+    return [work(item) for item in asked]
 
 
-async def _log(
-    service: Service, room: Stages, records: list[Prediction], asked: list[PredictRequest]
-) -> list[dict[str, Any]]:
+def _in_its_place(work: Callable[[T], R]) -> Callable[[T], R | ServiceError]:
+    """Return the work with its errors returned instead of raised."""
+
+    def run(item: T) -> R | ServiceError:
+        try:
+            return work(item)
+        except ServiceError as error:
+            return error
+
+    return run
+
+
+async def _log(service: Service, room: Stages, records: list[Prediction]) -> list[dict[str, Any]]:
     window_s = service.settings.window_s
     try:
         addresses = await room.journal.append(records)
     except Unavailable:
         if service.settings.on_store_down == "refuse":
             raise
-        return [
-            render(record, None, None, window_s=window_s, top_k=item.top_k)
-            for record, item in zip(records, asked, strict=True)
-        ]
+        return [render(record, None, None, window_s=window_s) for record in records]
     seal, model = service.keyring.seal, room.registry.model
     return [
-        render(
-            record,
-            seal("prediction", model, address),
-            address,
-            window_s=window_s,
-            top_k=item.top_k,
-        )
-        for record, address, item in zip(records, addresses, asked, strict=True)
+        render(record, seal("prediction", model, address), address, window_s=window_s)
+        for record, address in zip(records, addresses, strict=True)
     ]
 
 
@@ -165,9 +189,8 @@ async def feedback(request: Request) -> Response:
     credential = service.keychain.open(request.headers.get("authorization"))
     credential.require("feedback")
     body = await body_of(request, limit=service.settings.max_body_bytes)
-    signal = _signal(body)
     receipt = await service.ingest.accept(
-        signal, credential=credential.name, key=request.headers.get("idempotency-key")
+        parse_feedback(body), credential=credential.name, key=request.headers.get("idempotency-key")
     )
     return json_response(receipt.render(), 202)
 
@@ -179,7 +202,9 @@ async def feedback_batch(request: Request) -> Response:
     credential.require("feedback")
     body = await body_of(request, limit=service.settings.max_body_bytes)
     batch = parse(FeedbackBatchRequest, body)
-    signals = [_item(_signal, SIGNAL, item, index) for index, item in enumerate(batch.items)]
+    signals: list[FeedbackRequest | ServiceError] = [
+        _item(parse_feedback, item) for item in batch.items
+    ]
     results = await service.ingest.accept_many(signals, credential=credential.name)
     if results and all(isinstance(result, Unavailable) for result in results):
         raise Unavailable("the store does not answer; nothing was accepted")
@@ -189,43 +214,21 @@ async def feedback_batch(request: Request) -> Response:
             "accepted": statuses.count("accepted"),
             "duplicates": statuses.count("duplicate"),
             "rejected": len(results) - len(statuses),
-            "results": [r.render() if isinstance(r, Receipt) else r.problem() for r in results],
+            "results": [
+                found.render() if isinstance(found, Receipt) else found.under(index).problem()
+                for index, found in enumerate(results)
+            ],
         },
         202,
     )
 
 
-def _signal(body: bytes) -> Accepted:
-    try:
-        return SIGNAL.validate_json(body)
-    except ValidationError as error:
-        raise _kind_error(error, body) or from_validation(error, Signal) from None
-
-
-def _kind_error(error: ValidationError, body: bytes) -> ServiceError | None:
-    """Return the error for a kind that no model takes, where that is what is wrong."""
-    found = error.errors()[0]
-    if found["type"] not in ("union_tag_invalid", "union_tag_not_found"):
-        return None
-    kind = (from_json(body) or {}).get("kind")
-    return Invalid.at(
-        "/kind",
-        f"{kind!r} is not a kind of feedback that is taken here: send 'thumbs' or 'correction'",
-        code="kind_not_applicable" if isinstance(kind, str) else "invalid_value",
-    )
-
-
-def _item(check: Any, model: Any, item: Any, index: int) -> Any:
+def _item(check: Callable[[bytes], R], item: Any) -> R | ServiceError:
     """Check one item of a batch; returns it, or the error in its place."""
     try:
         return check(to_json(item))
-    except ValidationError as error:
-        found = from_validation(error, model)
     except ServiceError as error:
-        found = error
-    for place in found.errors:
-        place["pointer"] = f"/{index}{place['pointer']}"
-    return found
+        return error
 
 
 # --- health -----------------------------------------------------------------------------------

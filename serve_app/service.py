@@ -39,7 +39,7 @@ class Service:
         self.keyring = keyring
         self.keychain = Keychain()
         self.rooms: dict[str, Stages] = {}
-        self.ingest = Ingest(store, keyring, settings.models, settings.window_s)
+        self.ingest = Ingest(store, keyring, {}, settings.window_s)
         self._config_version = 0
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -94,7 +94,6 @@ class Service:
         if version == self._config_version:
             return
         self.settings = await config.fetch(self.store)
-        self.ingest.models = self.settings.models
         self.ingest.window_s = self.settings.window_s
         for model, spec in self.settings.models.items():
             known = self.rooms.get(model)
@@ -102,11 +101,13 @@ class Service:
                 await self._open_room(model)
         for model in set(self.rooms) - set(self.settings.models):
             self._close_room(model)
+        self.ingest.admissions = {model: room.admission for model, room in self.rooms.items()}
         self._config_version = version
 
     async def _open_room(self, model: str) -> None:
         """Open a room, with its weights where there are any; the old one answers until then."""
-        room = wire(self.store, self.keyring, model, self.settings.model(model))
+        spec, window_s = self.settings.model(model), self.settings.window_s
+        room = wire(self.store, self.keyring, model, spec, window_s=window_s, trains=False)
         try:
             await room.follower.refresh()
         except Exception:

@@ -100,7 +100,8 @@ class Writer:
                     found = await self._beat(store, spec)
                     if stages is None or found != spec:
                         spec = found
-                        stages = wire(store, keyring, self.model, spec)
+                        trains = self.role == "learner"
+                        stages = wire(store, keyring, self.model, spec, trains=trains)
                         stage = self._pick(stages)
                     assert stage is not None
                     await stage.turn(block_ms=BLOCK_MS)

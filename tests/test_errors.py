@@ -21,7 +21,8 @@ from online_learner.errors import (
     json_pointer,
     known_fields,
 )
-from online_learner.requests import SIGNAL, PredictRequest, Signal, Source
+from online_learner.requests import ONE, PredictRequest
+from online_learner.requests.telling import Source
 
 ALL = [
     found
@@ -45,8 +46,8 @@ MEMBERS = {
 def translated(document: dict[str, Any]) -> ServiceError:
     """Return our error for a signal that pydantic refuses."""
     with pytest.raises(pydantic.ValidationError) as caught:
-        SIGNAL.validate_python({"prediction_id": "x", **document})
-    return from_validation(caught.value, Signal)
+        pydantic.TypeAdapter(ONE).validate_python({"prediction_id": "x", **document})
+    return from_validation(caught.value, ONE)
 
 
 def places(error: ServiceError) -> dict[str, str]:
@@ -229,7 +230,7 @@ def test_a_detail_stays_short_when_everything_is_wrong() -> None:
     ("model", "path", "expected"),
     [
         (Source, (), ["id", "type"]),
-        (Signal, ("thumbs", "source"), ["id", "type"]),
+        (ONE, ("thumbs", "source"), ["id", "type"]),
         (None, (), []),
     ],
 )

@@ -19,10 +19,11 @@ from river import linear_model, naive_bayes, preprocessing
 from online_learner.errors import Fenced, StateError, Unavailable
 from online_learner.ids import Keyring
 from online_learner.learn import Trainer
-from online_learner.learners import Answer, Learner, make_learner
+from online_learner.learners import Answer, Learner
+from online_learner.learners.factory import make_learner
 from online_learner.loop import Loop, wire
 from online_learner.registry import Registry
-from online_learner.replay import Position, Replay
+from online_learner.replay import NOTHING, Position, Replay
 from online_learner.schema import Checkpoint, Control, Example, Record, Step, Version
 from online_learner.settings import Settings
 from online_learner.store import Entry, Store
@@ -128,7 +129,7 @@ async def replayed_by_hand(registry: Registry, fresh: Learner) -> Learner:
             continue
         entries = await registry.store.range(registry.keys.feedback, f"({step.after}", step.to)
         batch = Replay(registry, signals, learner).interpret(entries)
-        learner.learn([example for entry, example in batch.examples if entry not in step.set_aside])
+        learner.learn([lesson for entry, lesson in batch.lessons if entry not in step.set_aside])
     return learner
 
 
@@ -145,7 +146,12 @@ async def check_accounts(registry: Registry) -> None:
         covered += [found for found, _ in inside]
         at = step.to
     assert covered == entries
-    aside = {entry for _, step in await steps_of(registry) for entry in step.set_aside}
+    aside = {
+        entry
+        for _, step in await steps_of(registry)
+        for entry, reason in step.set_aside.items()
+        if not reason.startswith(NOTHING)
+    }
     assert aside == set(await quarantine_of(registry))
 
 
@@ -473,18 +479,19 @@ async def test_numbers_that_blow_up_a_regressor_are_poison(
     assert abs(answer.output) < 100
 
 
-async def test_what_teaches_nothing_is_set_aside(
+async def test_what_teaches_nothing_is_kept(
     open_loop: OpenLoop, make_settings: MakeSettings
 ) -> None:
-    """A thumbs-down that does not say which of three labels is right is set aside, with why."""
+    """A thumbs-down that does not say which of three labels is right is no fault of anybody's."""
     loop = await open_loop(make_settings(topic={}))
     for kind, value in (("thumbs", False), ("thumbs", True), ("correction", "sport")):
         answer = await loop.predict("topic", {"a": 1.0})
         await loop.feedback(answer["prediction_id"], kind, value)
     await loop.turn("topic")
     registry = loop.models["topic"].registry
-    [reason] = (await quarantine_of(registry)).values()
-    assert reason == "nothing_to_learn: thumbs on this task"
+    assert await quarantine_of(registry) == {}
+    [reason] = [r for _, step in await steps_of(registry) for r in step.set_aside.values()]
+    assert reason.startswith(f"{NOTHING}: this learner cannot learn which label is wrong")
     assert loop.models["topic"].trainer.at.learned == 2
     await check_accounts(registry)
 

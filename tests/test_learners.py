@@ -23,7 +23,8 @@ from river import (
 
 from online_learner.checks import LEARNER_LAWS, Examples, Factory, check_learner
 from online_learner.errors import ConfigError, StateError
-from online_learner.learners import Answer, Learner, make_learner
+from online_learner.learners import Answer, Learner
+from online_learner.learners.factory import make_learner
 from online_learner.learners.river import RiverLearner
 from online_learner.requests import MAX_MAGNITUDE
 from online_learner.schema import Example

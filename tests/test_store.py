@@ -16,10 +16,10 @@ from redis.exceptions import ResponseError
 from online_learner.errors import ConfigError, Unavailable
 from online_learner.store import SCRIPTS, Durability, Store, open_store
 from online_learner.store.embedded import EmbeddedServer
-from online_learner.store.keys import Keys
+from online_learner.store.keys import Keys, said_field
 
 KEYS = Keys("web")
-JOURNAL = [KEYS.predictions, KEYS.audits]
+JOURNAL = [KEYS.predictions, KEYS.audits, KEYS.feedback, KEYS.served]
 
 
 REDIS = shutil.which("redis-server")
@@ -45,13 +45,14 @@ async def store(backend: str) -> AsyncIterator[Store]:
 
 async def journal(store: Store, *records: str) -> list[str]:
     """Append records with the journal's script; returns their entry ids."""
-    args = [part for record in records for part in ("00000000", record, "")]
+    args = [part for record in records for part in ("00000000", record, "", "", "", 0)]
+    args = [3600, *args]
     return [entry.decode() for entry in await store.run("journal", JOURNAL, args)]
 
 
-def one(record: str) -> tuple[list[str], list[str]]:
+def one(record: str) -> tuple[list[str], list[str | int]]:
     """Return one call of the journal's script."""
-    return JOURNAL, ["00000000", record, ""]
+    return JOURNAL, [3600, "00000000", record, "", "", "", 0]
 
 
 async def records(store: Store) -> list[str]:
@@ -525,7 +526,7 @@ def test_all_keys_of_a_model_are_in_one_slot() -> None:
     names = [getattr(KEYS, name) for name in dir(KEYS) if isinstance(getattr(KEYS, name), str)]
     names = [name for name in names if name.startswith("ol:")]
     names += [KEYS.version(1), KEYS.checkpoint("x"), KEYS.fence("x"), KEYS.heartbeat("x")]
-    names += [KEYS.seen("a", "b"), KEYS.standing("a", "b", "c")]
+    names += [KEYS.seen("a", "b"), KEYS.said("1-1"), KEYS.ref("session_id", "a")]
     assert len(names) >= 15
     assert len(set(names)) == len(names)
     assert all(name.startswith("ol:{web}:") for name in names)
@@ -536,10 +537,11 @@ def test_all_keys_of_a_model_are_in_one_slot() -> None:
     [
         (KEYS.seen("a", "b"), KEYS.seen("ab", "")),
         (KEYS.seen("a", "b"), KEYS.seen("b", "a")),
-        (KEYS.standing("a", "1-1", "thumbs"), KEYS.standing("a", "1-1t", "humbs")),
-        (KEYS.standing("a", "1-1", "thumbs"), KEYS.standing("a", "1-1", "correction")),
-        (KEYS.standing("a", "1-1", "thumbs"), KEYS.standing("b", "1-1", "thumbs")),
-        (KEYS.standing("a", "1-1", "thumbs"), Keys("topic").standing("a", "1-1", "thumbs")),
+        (said_field("a", "thumbs"), said_field("at", "humbs")),
+        (said_field("a", "thumbs"), said_field("a", "correction")),
+        (said_field("a", "preference", "1-1"), said_field("a", "preference", "1-2")),
+        (KEYS.said("1-1"), Keys("topic").said("1-1")),
+        (KEYS.ref("session_id", "a"), KEYS.ref("external_id", "a")),
     ],
 )
 def test_different_things_have_different_keys(one_key: str, other_key: str) -> None:

@@ -15,9 +15,10 @@ from online_learner.errors import StateError
 from online_learner.learners import Answer
 from online_learner.learners.digest import state_digest
 from online_learner.requests import MAX_MAGNITUDE, Features
-from online_learner.schema import Example, Label, finite, label_key
+from online_learner.schema import Example, Label, Lesson, finite, label_key
 
 _CODES = (False, True)
+LEAST_WEIGHT = 0.5
 
 
 class RiverLearner:
@@ -107,17 +108,26 @@ class RiverLearner:
         """Tell whether an answer is not finite for want of any lesson, as of some fresh scalers."""
         return not finite(numbers) and not self.fitted
 
-    def learn(self, examples: Sequence[Example]) -> None:
+    def learn(self, lessons: Sequence[Lesson]) -> None:
         """Learn one example after the other.
+
+        A model that takes no weights learns what weighs half an example or more as a whole one, and
+        leaves the rest.
 
         Raises
         ------
         FloatingPointError
             The model's answer to an example is no longer finite, or beyond any number that is
             accepted, after learning it: its state is ruined, and has to be restored.
+        TypeError
+            A lesson is no example with a target.
         """
         learn_one, weighted = self.model.learn_one, self._weighted
-        for example in examples:
+        for example in lessons:
+            if not isinstance(example, Example) or example.complementary:
+                raise TypeError("a River model learns from targets only")
+            if not weighted and example.weight < LEAST_WEIGHT:
+                continue
             target = self._codes.get(example.target, example.target)
             if weighted and example.weight != 1.0:
                 learn_one(example.features, target, w=example.weight)

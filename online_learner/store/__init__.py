@@ -117,10 +117,19 @@ class Store:
             reply = await self.redis.xrange(stream, start, end, count=count)
         return [(_text(entry), fields) for entry, fields in reply]
 
-    async def latest(self, stream: str, count: int = 1) -> list[Entry]:
-        """Return the newest entries, newest first."""
+    async def entries(self, places: Sequence[tuple[str, str]]) -> list[Fields | None]:
+        """Return the entries of (stream, id) pairs, None where there is none, in one round trip."""
+        pipe = self.redis.pipeline(transaction=False)
+        for stream, entry in places:
+            pipe.xrange(stream, entry, entry)
         with translated():
-            reply = await self.redis.xrevrange(stream, count=count)
+            found = await pipe.execute()
+        return [entries[0][1] if entries else None for entries in found]
+
+    async def latest(self, stream: str, count: int = 1, *, until: str = "+") -> list[Entry]:
+        """Return the newest entries, up to an id, newest first."""
+        with translated():
+            reply = await self.redis.xrevrange(stream, until, count=count)
         return [(_text(entry), fields) for entry, fields in reply]
 
     async def hash(self, key: str) -> Fields:

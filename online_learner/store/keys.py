@@ -34,6 +34,11 @@ class Keys:
         return self._key("feedback")
 
     @property
+    def served(self) -> str:
+        """Stream: the first answer that each set of weights gave; ids are those of predictions."""
+        return self._key("served")
+
+    @property
     def steps(self) -> str:
         """Stream: the learner's commits; ids are those of the last feedback entry covered."""
         return self._key("steps")
@@ -86,10 +91,21 @@ class Keys:
 
     def seen(self, credential: str, idempotency_key: str) -> str:
         """Value: what was accepted under an idempotency key."""
-        digest = hashlib.blake2b(f"{credential}\0{idempotency_key}".encode(), digest_size=16)
-        return self._key(f"seen:{digest.hexdigest()}")
+        return self._key(f"seen:{_digest(credential, idempotency_key)}")
 
-    def standing(self, source: str, entry: str, kind: str) -> str:
-        """Value: the latest signal of one kind by one source on one prediction."""
-        digest = hashlib.blake2b(f"{source}\0{entry}\0{kind}".encode(), digest_size=16)
-        return self._key(f"standing:{digest.hexdigest()}")
+    def said(self, entry: str) -> str:
+        """Hash: the latest signal of each source and kind on one prediction."""
+        return self._key(f"said:{entry}")
+
+    def ref(self, kind: str, name: str) -> str:
+        """List: the latest predictions of a session, or under a caller's own id."""
+        return self._key(f"ref:{_digest(kind, name)}")
+
+
+def said_field(source: str, kind: str, other: str = "") -> str:
+    """Return the field of `said` for a source, a kind, and the second prediction where one is."""
+    return _digest(source, kind, other)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()

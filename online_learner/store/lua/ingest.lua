@@ -1,50 +1,75 @@
 #!lua
--- Accept one signal: join it to its prediction, refuse a second copy, append. All or nothing.
--- KEYS  predictions, feedback, standing, seen (only with an idempotency key)
--- ARGV  prediction entry, its nonce, digest of the signal, digest of the body, signal, nonce of
---       the feedback entry, seconds to remember, the version expected or '', 'dry' or ''
--- Returns {status, feedback entry, its nonce}; status is accepted, duplicate, reused, unknown, or
--- mismatch (then with the version in the entry's place). A dry run is accepted and writes nothing.
+-- Accept what was said about one answer: join it, refuse a second copy, append. All or nothing.
+-- KEYS  predictions, feedback, said, seen (only with an idempotency key)
+-- ARGV  prediction entry, its nonce, second prediction's entry or '', its nonce, digest of the body,
+--       seconds to remember, the version expected or '', 'dry' or '', then for each signal:
+--       field in `said`, digest, signal, nonce of the feedback entry
+-- Returns the status, then for each signal {status, feedback entry, its nonce}. The status is
+-- accepted, duplicate, reused, unknown, or mismatch (then with the version). A dry run is accepted
+-- and writes nothing.
+local want = {'stream', 'stream', 'hash', 'string'}
 for i = 1, #KEYS do
   local kind = redis.call('TYPE', KEYS[i]).ok
-  local want = i <= 2 and 'stream' or 'string'
-  if kind ~= want and kind ~= 'none' then
+  if kind ~= want[i] and kind ~= 'none' then
     return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. kind)
   end
 end
 
-local function recall(key)
-  local value = redis.call('GET', key)
-  if not value then return nil end
-  return string.match(value, '^(%x+)|([%d-]+)|(%x+)$')
+local function fetch(entry, nonce)
+  local found = redis.call('XRANGE', KEYS[1], entry, entry)[1]
+  if found and found[2][2] == nonce then return found[2][4] end
 end
 
 if KEYS[4] then
-  local digest, entry, nonce = recall(KEYS[4])
-  if digest then
-    if digest == ARGV[4] then return {'duplicate', entry, nonce} end
-    return {'reused', entry, nonce}
+  local seen = redis.call('GET', KEYS[4])
+  if seen then
+    local digest, rest = string.match(seen, '^(%x+)(.*)$')
+    local reply = {digest == ARGV[5] and 'duplicate' or 'reused'}
+    for entry, nonce in string.gmatch(rest, '|([%d-]+)|(%x+)') do
+      reply[#reply + 1] = {'duplicate', entry, nonce}
+    end
+    return reply
   end
 end
 
-local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
-if not found or found[2][2] ~= ARGV[2] then return {'unknown', '', ''} end
-if ARGV[8] ~= '' then
-  local version = string.format('%d', cjson.decode(found[2][4]).version)
-  if version ~= ARGV[8] then return {'mismatch', version, ''} end
+local record = fetch(ARGV[1], ARGV[2])
+local other = ARGV[3] ~= '' and fetch(ARGV[3], ARGV[4])
+if not record or (ARGV[3] ~= '' and not other) then return {'unknown'} end
+if ARGV[7] ~= '' then
+  local made = cjson.decode(record)
+  local version = made.model_version or string.format('%d', made.version)
+  if version ~= ARGV[7] then return {'mismatch', version} end
 end
-if ARGV[9] == 'dry' then return {'accepted', '', ''} end
+if ARGV[8] == 'dry' then return {'accepted'} end
 
-local digest, entry, nonce = recall(KEYS[3])
-if digest == ARGV[3] and not KEYS[4] then return {'duplicate', entry, nonce} end
-
-local fields = {'n', ARGV[6], 'f', ARGV[5], 'p', ARGV[1], 'r', found[2][4]}
-if entry then
-  fields[#fields + 1] = 's'
-  fields[#fields + 1] = entry
+local reply, news, mark = {'duplicate'}, 0, ARGV[5]
+for at = 9, #ARGV, 4 do
+  local before = redis.call('HGET', KEYS[3], ARGV[at])
+  local digest, entry, nonce
+  if before then digest, entry, nonce = string.match(before, '^(%x+)|([%d-]+)|(%x+)$') end
+  if digest == ARGV[at + 1] and not KEYS[4] then
+    reply[#reply + 1] = {'duplicate', entry, nonce}
+  else
+    local fields = {'n', ARGV[at + 3], 'f', ARGV[at + 2], 'p', ARGV[1], 'r', record}
+    if other then
+      fields[#fields + 1] = 'o'
+      fields[#fields + 1] = other
+    end
+    if entry then
+      fields[#fields + 1] = 's'
+      fields[#fields + 1] = entry
+    end
+    local id = redis.call('XADD', KEYS[2], '*', unpack(fields))
+    local place = '|' .. id .. '|' .. ARGV[at + 3]
+    redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1] .. place)
+    mark = mark .. place
+    news = news + 1
+    reply[#reply + 1] = {'accepted', id, ARGV[at + 3]}
+  end
 end
-local id = redis.call('XADD', KEYS[2], '*', unpack(fields))
-local mark = '|' .. id .. '|' .. ARGV[6]
-redis.call('SET', KEYS[3], ARGV[3] .. mark, 'EX', ARGV[7])
-if KEYS[4] then redis.call('SET', KEYS[4], ARGV[4] .. mark, 'EX', ARGV[7]) end
-return {'accepted', id, ARGV[6]}
+if news > 0 then
+  reply[1] = 'accepted'
+  redis.call('EXPIRE', KEYS[3], ARGV[6])
+  if KEYS[4] then redis.call('SET', KEYS[4], mark, 'EX', ARGV[6]) end
+end
+return reply

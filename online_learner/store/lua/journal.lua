@@ -1,19 +1,36 @@
 #!lua
--- Append answered requests, and what each role said to the audited ones.
--- KEYS  predictions, audits
--- ARGV  (nonce, record, audit or '') for each prediction
+-- Append answered requests, what each role said to the audited ones, what rules said of them, where
+-- they can be found by other names, and which weights answered for the first time.
+-- KEYS  predictions, audits, feedback, served, then a list for each other name
+-- ARGV  seconds to remember other names, then for each prediction:
+--       nonce, record, audit or '', first answer of these weights or '', indexes into KEYS of its
+--       other names ('5 6' or ''), number of flags, then (signal, nonce) for each flag
 -- Returns the entry ids, in order.
-for i = 1, 2 do
+for i = 1, #KEYS do
   local kind = redis.call('TYPE', KEYS[i]).ok
-  if kind ~= 'stream' and kind ~= 'none' then
+  local want = i <= 4 and 'stream' or 'list'
+  if kind ~= want and kind ~= 'none' then
     return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. kind)
   end
 end
 local ids = {}
-for i = 1, #ARGV, 3 do
-  local id = redis.call('XADD', KEYS[1], '*', 'n', ARGV[i], 'r', ARGV[i + 1])
-  if ARGV[i + 2] ~= '' then
-    redis.call('XADD', KEYS[2], id, 'a', ARGV[i + 2])
+local at = 2
+while at <= #ARGV do
+  local nonce, record, audit, served = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local id = redis.call('XADD', KEYS[1], '*', 'n', nonce, 'r', record)
+  if audit ~= '' then redis.call('XADD', KEYS[2], id, 'a', audit) end
+  if served ~= '' then redis.call('XADD', KEYS[4], id, 'w', served) end
+  for index in string.gmatch(ARGV[at + 4], '%d+') do
+    local key = KEYS[tonumber(index)]
+    redis.call('LPUSH', key, id .. '|' .. nonce)
+    redis.call('LTRIM', key, 0, 15)
+    redis.call('EXPIRE', key, ARGV[1])
+  end
+  local flags = tonumber(ARGV[at + 5])
+  at = at + 6
+  for _ = 1, flags do
+    redis.call('XADD', KEYS[3], '*', 'n', ARGV[at + 1], 'f', ARGV[at], 'p', id, 'r', record)
+    at = at + 2
   end
   ids[#ids + 1] = id
 end

@@ -1,0 +1,98 @@
+"""Orders that are varied on purpose, with the probability of each place, to learn from.
+
+What is shown must be drawn with known probabilities, else nothing can be said about what was not
+shown. The propensity of a place is the probability with which it was filled as it was, given the
+places before it; the product over the places is that of the whole order.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from online_learner.bundle import best_first
+from online_learner.settings import ExplorationSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The options as they are shown, and the propensity of each place."""
+
+    ids: list[str]
+    propensities: list[float]
+    explored: bool
+
+
+def draw(
+    scores: Mapping[str, float], spec: ExplorationSpec | None, rng: random.Random, *, top: int
+) -> Order:
+    """Return the first `top` places of an order.
+
+    Parameters
+    ----------
+    scores
+        Reward by option id.
+    spec
+        How to explore; None shows the best first, with propensities of 1.
+    """
+    best = best_first(scores)
+    if spec is None:
+        return Order(best[:top], [1.0] * min(top, len(best)), explored=False)
+    if spec.kind == "softmax":
+        return _softmax(scores, best, spec.temperature, rng, top)
+    return _epsilon(best, spec.epsilon, rng, top)
+
+
+def _softmax(
+    scores: Mapping[str, float], best: list[str], temperature: float, rng: random.Random, top: int
+) -> Order:
+    """Draw from the Plackett-Luce model, by the Gumbel-max trick (Yellott 1977)."""
+    keys = {name: scores[name] / temperature for name in best}
+    noisy = {name: key - math.log(-math.log(_inside(rng))) for name, key in keys.items()}
+    ids = best_first(noisy)
+    return Order(ids[:top], _luce(keys, ids, top), explored=ids[:top] != best[:top])
+
+
+def _luce(keys: Mapping[str, float], ids: list[str], top: int) -> list[float]:
+    """Return the Plackett-Luce probability of each of the first places."""
+    shift = max(keys.values(), default=0.0)
+    weights = [math.exp(keys[name] - shift) for name in ids]
+    left = list(weights)  # left[i]: the weight of all that is still there at place i
+    for i in range(len(left) - 2, -1, -1):
+        left[i] += left[i + 1]
+    pairs = zip(weights[:top], left[:top], strict=True)
+    return [weight / rest if rest > 0 else 1.0 for weight, rest in pairs]
+
+
+def _epsilon(best: list[str], epsilon: float, rng: random.Random, top: int) -> Order:
+    """Show the best first, or with probability epsilon any order."""
+    ids = list(best)
+    if rng.random() < epsilon:
+        rng.shuffle(ids)
+    propensities, before, by_chance, greedy = [], 1.0, epsilon, 1.0 - epsilon
+    for place, name in enumerate(ids[:top]):
+        by_chance /= len(ids) - place
+        greedy = greedy if name == best[place] else 0.0
+        here = by_chance + greedy
+        propensities.append(here / before)
+        before = here
+    return Order(ids[:top], propensities, explored=ids[:top] != best[:top])
+
+
+def _inside(rng: random.Random) -> float:
+    """Return a number in (0, 1), both ends excluded."""
+    return max(rng.random(), 1e-300)
+
+
+def softmax(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return for each option the probability, by the model, that it is the best of all.
+
+    >>> softmax({"a": 0.0, "b": 0.0})
+    {'a': 0.5, 'b': 0.5}
+    """
+    top = max(scores.values(), default=0.0)
+    weights = {name: math.exp(score - top) for name, score in scores.items()}
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}

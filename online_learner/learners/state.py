@@ -1,0 +1,68 @@
+"""State on its way: a header that says what it is, then the learner's own bytes.
+
+    b"OLS1" | length of the header, 4 bytes | header, JSON | weights
+
+The header names the family and the library version that wrote it. River's pickles do not survive a
+minor release of River, so they are refused with the cure instead of failing later; safetensors do
+not care. Beside the weights it carries what the signals policy has learned of the raters.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+from online_learner.errors import StateError
+from online_learner.learners import Model
+
+M = TypeVar("M", bound=Model)
+
+_MAGIC = b"OLS1"
+_HEAD = struct.Struct(">4sI")
+_LIBRARIES = {"river": "river"}  # families whose bytes only the same release can read
+
+
+def pack_state(model: Model, memory: dict[str, Any]) -> bytes:
+    """Return a model's state, with what the signals policy remembers, as bytes."""
+    header = {"family": model.family, "library": _library(model.family), "memory": memory}
+    head = json.dumps(header, separators=(",", ":")).encode()
+    return _HEAD.pack(_MAGIC, len(head)) + head + model.to_bytes()
+
+
+def unpack_state(blob: bytes, like: M) -> tuple[M, dict[str, Any]]:
+    """Return the model in `blob`, as one like `like`, and what the signals policy remembers.
+
+    The caller has verified the seal of `blob`.
+
+    Raises
+    ------
+    StateError
+        It is no state of ours, of another family, or of another release of its library.
+    """
+    try:
+        magic, length = _HEAD.unpack_from(blob)
+        header = json.loads(blob[_HEAD.size : _HEAD.size + length])
+    except (struct.error, ValueError) as error:
+        raise StateError(f"the stored state cannot be read: {error}") from error
+    if magic != _MAGIC:
+        raise StateError("the stored state is of no format known here")
+    if header["family"] != like.family:
+        raise StateError(
+            f"the stored state is of the family '{header['family']}', and the configured learner "
+            f"of '{like.family}': give the changed model another name, or put the learner back"
+        )
+    if header["library"] != _library(like.family):
+        raise StateError(
+            f"the stored state was written by {like.family} {header['library']}, and "
+            f"{_library(like.family)} is installed: install that one again, or rebuild the weights "
+            "by replaying the log"
+        )
+    return like.from_bytes(blob[_HEAD.size + length :]), header["memory"]
+
+
+def _library(family: str) -> str:
+    """Return major and minor version of the library whose bytes these are, or nothing."""
+    name = _LIBRARIES.get(family)
+    return "" if name is None else ".".join(version(name).split(".")[:2])

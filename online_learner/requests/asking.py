@@ -1,0 +1,140 @@
+"""What is asked: predictions, and answers made elsewhere that are to be logged or scored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, JsonValue
+
+from online_learner.errors import Invalid
+from online_learner.requests.values import (
+    MAX_LOGPROBS,
+    MAX_OPTIONS,
+    Features,
+    Json,
+    Name,
+    Request,
+    Text,
+)
+from online_learner.schema import Option, canonical
+
+
+class OptionSent(Request):
+    """One of the options to rank."""
+
+    id: Name
+    features: Features = Field(default_factory=dict)
+
+
+def _check_options(options: list[Any]) -> list[Any]:
+    if not options:
+        raise Invalid.at("/options", "is empty: send the options to choose from")
+    if len(options) > MAX_OPTIONS:
+        raise Invalid.at("/options", f"at most {MAX_OPTIONS} are taken, not {len(options)}")
+    return check_distinct(options, "/options")
+
+
+def check_distinct(options: list[Any], place: str) -> list[Any]:
+    """Return the options; raise where two have the same id."""
+    seen: set[str] = set()
+    for index, option in enumerate(options):
+        if option.id in seen:
+            raise Invalid.at(f"{place}/{index}/id", f"{option.id!r} stands there twice")
+        seen.add(option.id)
+    return options
+
+
+class PredictRequest(Request):
+    """Ask for one answer. `options` are for models that rank."""
+
+    features: Features
+    options: Annotated[list[OptionSent], AfterValidator(_check_options)] | None = None
+    top_k: Annotated[int, Field(ge=1, le=1000)] | None = None
+    session_id: Name | None = None
+    user_id: Name | None = None
+    external_id: Name | None = None
+    tags: dict[Name, Name] = Field(default_factory=dict)
+
+
+class PredictBatchRequest(Request):
+    """Ask for several answers in one call; each instance succeeds or fails by itself."""
+
+    instances: Annotated[list[JsonValue], Field(min_length=1, max_length=1024)]
+
+
+# --- answers made elsewhere -----------------------------------------------------------------------
+
+
+class Generated(Request):
+    """One output of a generator: text, or JSON."""
+
+    id: Name
+    text: Text | None = None
+    json_: Annotated[Json, Field(alias="json")] = None
+    logprobs: Annotated[list[float], Field(max_length=MAX_LOGPROBS)] | None = None
+
+    def option(self) -> Option:
+        """Return the output as the record keeps it."""
+        return Option(id=self.id, features=self.features(), logprobs=self.logprobs)
+
+    def value(self) -> Any:
+        """Return what was generated."""
+        return self.json_ if self.text is None else self.text
+
+    def features(self) -> dict[str, Any]:
+        """Return what a reward model sees."""
+        if self.text is not None:
+            return {"text": self.text}
+        return {"json": canonical(self.json_)}
+
+
+class Prompted(Request):
+    """What the generator was asked: a prompt, or the messages of a chat."""
+
+    prompt: Text | None = None
+    messages: Annotated[list[dict[str, Json]], Field(min_length=1, max_length=1024)] | None = None
+
+    def features(self) -> dict[str, Any]:
+        """Return it as the record keeps it."""
+        if (self.prompt is None) == (self.messages is None):
+            raise Invalid.at("/prompt", "send either `prompt` or `messages`")
+        return {"prompt": self.prompt} if self.messages is None else {"messages": self.messages}
+
+
+class LogRequest(Prompted):
+    """Log an answer that was made elsewhere, so that feedback on it joins.
+
+    Either `prompt` or `messages`, with `outputs`; or an OpenAI chat `request` and its `response`,
+    unchanged (see `requests.openai`).
+    """
+
+    outputs: Annotated[list[Generated], Field(max_length=MAX_OPTIONS)] = Field(default_factory=list)
+    parameters: dict[Name, Json] = Field(default_factory=dict)
+    model_version: Name | None = None
+    latency_ms: Annotated[float, Field(ge=0)] | None = None
+    session_id: Name | None = None
+    user_id: Name | None = None
+    external_id: Name | None = None
+    tags: dict[Name, Name] = Field(default_factory=dict)
+    request: dict[str, Json] | None = None
+    response: dict[str, Json] | None = None
+
+    def options(self) -> list[Option]:
+        """Return the outputs in the order in which they were given."""
+        if not self.outputs:
+            raise Invalid.at("/outputs", "is empty: send what was generated")
+        for index, output in enumerate(self.outputs):
+            if (output.text is None) == ("json_" not in output.model_fields_set):
+                raise Invalid.at(f"/outputs/{index}", "has either `text` or `json`")
+        check_distinct(self.outputs, "/outputs")
+        return [output.option() for output in self.outputs]
+
+
+class ScoreRequest(Prompted):
+    """Ask a reward model how good some outputs are. Nothing is logged."""
+
+    outputs: Annotated[list[Text | Generated], Field(min_length=1, max_length=MAX_OPTIONS)]
+
+    def options(self) -> list[dict[str, Any]]:
+        """Return the features of each output."""
+        return [{"text": o} if isinstance(o, str) else o.features() for o in self.outputs]

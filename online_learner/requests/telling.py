@@ -1,0 +1,228 @@
+"""What is told: one thing or several about one answer, in every kind of explicit feedback."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError, create_model
+from pydantic_core import from_json
+
+from online_learner.errors import Invalid, did_you_mean, from_validation
+from online_learner.requests.values import (
+    MAX_OPTIONS,
+    MAX_TEXT,
+    Choice,
+    Finite,
+    Json,
+    Name,
+    Request,
+    VersionName,
+)
+from online_learner.schema import Severity
+
+
+class Source(Request):
+    """Who says it."""
+
+    type: Literal["human", "system", "model"] = "human"
+    id: Name
+
+
+class Interface(Request):
+    """Where it was said, and in which place on the page."""
+
+    id: Name
+    variant: Name | None = None
+    position: int | None = None
+
+
+class Signal(Request):
+    """One thing that is said about an answer."""
+
+
+class Thumbs(Signal):
+    """Say that the answer is good, or bad."""
+
+    kind: Literal["thumbs"]
+    value: bool
+
+
+class Rating(Signal):
+    """Stars, or any number on a scale."""
+
+    kind: Literal["rating"]
+    value: Finite
+    scale: Annotated[list[Finite], Field(min_length=2, max_length=2)] = Field(
+        default_factory=lambda: [1.0, 5.0]
+    )
+
+
+class Correction(Signal):
+    """The right answer: a label, a number, a text, an option with its features."""
+
+    kind: Literal["correction"]
+    value: Json
+
+
+class Selection(Signal):
+    """The option that the user took, out of those shown; null: none of these."""
+
+    kind: Literal["selection"]
+    value: Choice
+
+
+class Preference(Signal):
+    """One is better than the other: two option ids of this answer, or two prediction ids."""
+
+    kind: Literal["preference"]
+    chosen: Name
+    rejected: Name
+
+
+class Ranking(Signal):
+    """An order over some or all of the options shown, best first."""
+
+    kind: Literal["ranking"]
+    value: Annotated[list[Name], Field(min_length=2, max_length=MAX_OPTIONS)]
+
+
+class Category(Signal):
+    """A label that the configuration declares: `helpful`, `off_topic`, ..."""
+
+    kind: Literal["category"]
+    value: Name
+
+
+class FlagRaised(Signal):
+    """A rule of the system says that the answer is not acceptable."""
+
+    kind: Literal["flag"]
+    rule: Name
+    severity: Severity = "warn"
+    detail: Annotated[str, Field(max_length=1024)] | None = None
+
+
+class Implicit(Signal):
+    """What a user did, not what they said: a click, seconds of reading, a purchase."""
+
+    kind: Literal["implicit"]
+    event: Name
+    value: Finite | None = None
+
+
+class FeedbackRequest(Request):
+    """The fields that every kind of feedback has."""
+
+    prediction_id: str | None = None
+    model: Name | None = None  # with external_id or session_id
+    external_id: Name | None = None
+    session_id: Name | None = None
+    idempotency_key: Name | None = None
+    source: Source | None = None
+    user_id: Name | None = None
+    model_version: VersionName | None = None
+    reasons: Annotated[list[Name], Field(max_length=32, default_factory=list)]
+    interface: Interface | None = None
+    comment: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
+    observed_at: Annotated[str, Field(max_length=64)] | None = None
+    tags: dict[Name, Name] = Field(default_factory=dict)
+    dry_run: bool = False
+
+    def said(self) -> list[Any]:
+        """Return the signals in it: itself, where it carries one of its own."""
+        return [self]
+
+
+KINDS: dict[str, type[Signal]] = {
+    "thumbs": Thumbs,
+    "rating": Rating,
+    "correction": Correction,
+    "selection": Selection,
+    "preference": Preference,
+    "ranking": Ranking,
+    "category": Category,
+    "flag": FlagRaised,
+    "implicit": Implicit,
+}
+
+
+def _union(members: Iterable[Any]) -> Any:
+    return Annotated[functools.reduce(operator.or_, members), Field(discriminator="kind")]
+
+
+ONE: Any = _union(
+    create_model(kind.__name__, __base__=(FeedbackRequest, kind), __doc__=kind.__doc__)
+    for kind in KINDS.values()
+)
+
+
+Anything: TypeAlias = _union(KINDS.values())  # type: ignore[valid-type]
+
+
+class SeveralSignals(FeedbackRequest):
+    """Several things said of one answer at once: all are accepted, or none."""
+
+    signals: Annotated[list[Anything], Field(min_length=1, max_length=16)]
+
+    def said(self) -> list[Any]:
+        """Return the signals in it."""
+        return list(self.signals)
+
+
+_ONE: TypeAdapter[FeedbackRequest] = TypeAdapter(ONE)
+_NO_KIND = ("union_tag_invalid", "union_tag_not_found")
+
+
+def parse_feedback(body: bytes) -> FeedbackRequest:
+    """Return what a body says; raises `Malformed` or `Invalid`, with every place named."""
+    try:
+        return _ONE.validate_json(body)
+    except ValidationError as error:
+        return _other(error, _object(body), lambda: SeveralSignals.model_validate_json(body))
+
+
+def read_feedback(document: dict[str, Any]) -> FeedbackRequest:
+    """Return what a document says; raises as `parse_feedback` does."""
+    try:
+        return _ONE.validate_python(document)
+    except ValidationError as error:
+        return _other(error, document, lambda: SeveralSignals.model_validate(document))
+
+
+def _other(
+    error: ValidationError, document: Any, several: Callable[[], SeveralSignals]
+) -> FeedbackRequest:
+    """Return several signals, where that is what was sent; else raise what is wrong with one."""
+    if isinstance(document, dict) and error.errors()[0]["type"] in _NO_KIND:
+        if "signals" not in document or "kind" in document:
+            raise _unknown(document.get("kind")) from None
+        try:
+            return several()
+        except ValidationError as found:
+            raise from_validation(found, SeveralSignals) from None
+    raise from_validation(error, ONE) from None
+
+
+def _object(body: bytes) -> Any:
+    try:
+        return from_json(body)
+    except ValueError:
+        return None
+
+
+def _unknown(kind: Any) -> Invalid:
+    known = f"send one of {', '.join(KINDS)}"
+    if not isinstance(kind, str):
+        return Invalid.at("/kind", f"names the kind of feedback: {known}")
+    hint = did_you_mean(kind, KINDS)
+    message = f"'{kind}' is no kind of feedback: {known}.{hint}"
+    return Invalid.at("/kind", message, code="kind_not_applicable")
+
+
+class FeedbackBatchRequest(Request):
+    """Several payloads in one call; each is accepted or refused by itself."""
+
+    items: Annotated[list[JsonValue], Field(min_length=1, max_length=1024)]
