@@ -7,7 +7,6 @@ becomes the `Feedback` that is appended. Nothing here touches the store.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from online_learner.errors import Invalid, did_you_mean
@@ -46,25 +45,12 @@ class Rules(Protocol):
 
 
 class Admission:
-    """What may be said about one model's answers.
+    """What may be said about one model's answers."""
 
-    Parameters
-    ----------
-    conforms
-        Returns why a correction does not keep the model's `output_schema`, or None.
-    """
-
-    def __init__(
-        self,
-        spec: ModelSpec,
-        signals: Kinds,
-        rules: Rules,
-        conforms: Callable[[Any], str | None] = lambda _: None,
-    ) -> None:
+    def __init__(self, spec: ModelSpec, signals: Kinds, rules: Rules) -> None:
         self._spec = spec
         self._kinds = frozenset(signals.kinds())
         self._rules = rules
-        self._conforms = conforms
 
     def needs_record(self, signal: Signal) -> bool:
         """Tell whether a signal is checked against the record of the answer."""
@@ -159,9 +145,6 @@ class Admission:
 
     def _correction(self, value: Any, record: Prediction | None) -> Any:
         if self._spec.task == "generation":
-            broken = self._conforms(value)
-            if broken is not None:
-                raise Invalid.at("/value", f"does not keep the model's output_schema: {broken}")
             return value
         if self._spec.task == "ranking":
             return _option(value, record)

@@ -36,7 +36,7 @@ from online_learner.schema import Prediction
 from online_learner.settings import ModelSpec, Settings
 from online_learner.store import Store, open_store
 from online_learner.swap import Follower
-from online_learner.tuned import make_admission, make_policy, make_rules, make_signals
+from online_learner.tuned import make_policy, make_rules, make_signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def wire(
         registry=registry,
         predictor=predictor,
         journal=Journal(store, model, window_s=window_s),
-        admission=make_admission(spec, signals, rules),
+        admission=Admission(spec, signals, rules),
         trainer=Trainer(
             registry, spec, learner, signals, policy, trusted=policy.trusted_at_once, clock=clock
         ),

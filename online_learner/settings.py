@@ -73,6 +73,18 @@ class FactorySpec(BaseModel):
         return dict(self.model_extra or {})
 
 
+def _on(rules: Any) -> Any:
+    """Put right what YAML makes of an unquoted `on:`, the boolean true."""
+    if not isinstance(rules, list):
+        return rules
+    return [
+        {"on" if key is True else key: value for key, value in rule.items()}
+        if isinstance(rule, dict)
+        else rule
+        for rule in rules
+    ]
+
+
 def _factory(value: Any) -> Any:
     return {"use": value} if isinstance(value, str) else value
 
@@ -109,7 +121,7 @@ class ModelSpec(Section):
     categories: dict[str, Literal["up", "down", "ignore"]] = {}
     implicit_weight: Annotated[float, Field(ge=0, le=0.1)] = 0.0
     exploration: ExplorationSpec | None = None
-    rules: list[dict[str, Any]] = []
+    rules: Annotated[list[dict[str, Any]], BeforeValidator(_on)] = []
     fallback: Any = None  # what a blocked answer returns in the output's place
     output_schema: dict[str, Any] | None = None
     resources: ResourcesSpec = ResourcesSpec()

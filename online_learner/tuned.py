@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from online_learner.admit import Admission
 from online_learner.errors import ConfigError
 from online_learner.learners.factory import resolve
 from online_learner.settings import ModelSpec
@@ -35,34 +33,15 @@ def make_signals(spec: ModelSpec) -> Any:
 
 
 def make_rules(spec: ModelSpec) -> Any:
-    """Build the rules on inputs, outputs, comments and corrections."""
+    """Build the rules on inputs, outputs, comments and corrections.
+
+    A model's `output_schema` is one of them: a correction that breaks it is refused.
+    """
+    rules = list(spec.rules)
+    if spec.output_schema is not None:
+        kept = {"name": "output_schema", "on": "feedback", "severity": "block"}
+        rules.append({"rule": "json_schema", "schema": spec.output_schema, **kept})
     try:
-        return resolve(RULES)(spec.rules)
+        return resolve(RULES)(rules)
     except ValueError as error:
-        raise ConfigError(f"rules: {error}") from error
-
-
-def make_admission(spec: ModelSpec, signals: Any, rules: Any) -> Admission:
-    """Build the check of what may be said about an answer."""
-    return Admission(spec, signals, rules, _conforms(spec.output_schema))
-
-
-def _conforms(schema: dict[str, Any] | None) -> Callable[[Any], str | None]:
-    """Return what tells why a value does not keep a JSON Schema."""
-    if schema is None:
-        return lambda _: None
-    from jsonschema.exceptions import SchemaError, best_match
-    from jsonschema.validators import validator_for
-
-    kind = validator_for(schema)
-    try:
-        kind.check_schema(schema)
-    except SchemaError as error:
-        raise ConfigError(f"output_schema is no JSON Schema: {error.message}") from error
-    validator = kind(schema)
-
-    def why(value: Any) -> str | None:
-        error = best_match(validator.iter_errors(value))
-        return None if error is None else f"{error.json_path}: {error.message[:200]}"
-
-    return why
+        raise ConfigError(str(error)) from error

@@ -23,9 +23,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from online_learner.admit import Admission, target_value
 from online_learner.errors import Invalid, NotFound, ServiceError, Unavailable, WindowClosed
 from online_learner.ids import Address, Keyring
-from online_learner.admit import target_value
 from online_learner.ingest import GROUP_MAX, Ingest, Receipt, source_of
 from online_learner.journal import Journal
 from online_learner.loop import Loop
@@ -34,7 +34,7 @@ from online_learner.schema import Feedback, Prediction
 from online_learner.settings import ModelSpec, Settings
 from online_learner.store import Store, open_store
 from online_learner.store.keys import Keys
-from online_learner.tuned import make_admission, make_rules, make_signals
+from online_learner.tuned import make_rules, make_signals
 
 FOREVER_S = 3600.0
 WEB = ModelSpec(task="classification", learner="a:b", labels=[False, True])
@@ -42,10 +42,8 @@ TOPIC = ModelSpec(task="classification", learner="a:b", labels=None)
 RENT = ModelSpec(task="regression", learner="a:b")
 MODELS = {"web": WEB, "topic": TOPIC, "rent": RENT}
 ADMISSIONS = {
-    name: make_admission(spec, make_signals(spec), make_rules(spec)) for name, spec in MODELS.items()
+    name: Admission(spec, make_signals(spec), make_rules(spec)) for name, spec in MODELS.items()
 }
-
-
 
 
 class Door:
