@@ -15,7 +15,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self
 
 from online_learner.admit import Admission
@@ -39,51 +40,99 @@ from online_learner.swap import Follower
 from online_learner.tuned import make_policy, make_rules, make_signals
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Stages:
-    """The stages of one model, wired to one store."""
+    """The stages of one model, wired to one store; each is built when it is first used.
 
-    registry: Registry
-    predictor: Predictor  # 1 answer
-    journal: Journal  # 2 log
-    admission: Admission  # 3 accept
-    trainer: Trainer  # 4 learn
-    gatekeeper: Gatekeeper  # 5 judge, 6 promote
-    follower: Follower  # 7 swap
-
-
-def wire(
-    store: Store,
-    keyring: Keyring,
-    model: str,
-    spec: ModelSpec,
-    *,
-    window_s: float = 86_400.0,
-    trains: bool = True,
-    clock: Callable[[], float] = time.time,
-    rng: random.Random | None = None,
-) -> Stages:
-    """Build the stages of one model; what a team tunes is imported by the paths in its spec.
-
-    Where it only answers and does not train, the weights stay on the CPU.
+    Parameters
+    ----------
+    window_s
+        For how many seconds an answer takes feedback.
+    trains
+        Whether the weights are learned here, and may be on a GPU; else they stay on the CPU.
     """
-    registry = Registry(store, keyring, model)
-    learner = make_learner(spec if trains else spec.on_cpu())
-    signals = make_signals(spec)
-    policy = make_policy(spec)
-    rules = make_rules(spec)
-    predictor = Predictor(model, spec, rules, rng or random.Random())  # noqa: S311
-    return Stages(
-        registry=registry,
-        predictor=predictor,
-        journal=Journal(store, model, window_s=window_s),
-        admission=Admission(spec, signals, rules),
-        trainer=Trainer(
-            registry, spec, learner, signals, policy, trusted=policy.trusted_at_once, clock=clock
-        ),
-        gatekeeper=Gatekeeper(registry, spec, policy, signals, clock=clock),
-        follower=Follower(registry, predictor, learner),
-    )
+
+    store: Store
+    keyring: Keyring
+    model: str
+    spec: ModelSpec
+    window_s: float = 86_400.0
+    trains: bool = True
+    clock: Callable[[], float] = time.time
+    rng: random.Random = field(default_factory=random.Random)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """Stage 1: answer."""
+        return Predictor(self.model, self.spec, self.rules, self.rng)
+
+    @cached_property
+    def journal(self) -> Journal:
+        """Stage 2: log."""
+        return Journal(self.store, self.model, window_s=self.window_s)
+
+    @cached_property
+    def admission(self) -> Admission:
+        """Stage 3: accept."""
+        return Admission(self.spec, self.signals, self.rules)
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """Stage 4: learn."""
+        return Trainer(
+            self.registry,
+            self.spec,
+            self.learner,
+            self.signals,
+            self.policy,
+            trusted=self.policy.trusted_at_once,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def gatekeeper(self) -> Gatekeeper:
+        """Stages 5 and 6: judge, promote."""
+        return Gatekeeper(self.registry, self.spec, self.policy, self.signals, clock=self.clock)
+
+    @cached_property
+    def follower(self) -> Follower:
+        """Stage 7: swap."""
+        return Follower(self.registry, self.predictor, self.learner)
+
+    # --- what they rest on --------------------------------------------------------------------
+
+    @cached_property
+    def registry(self) -> Registry:
+        """What is kept of the model."""
+        return Registry(self.store, self.keyring, self.model)
+
+    @cached_property
+    def learner(self) -> Learner | Ranker:
+        """The learner as its factory makes it."""
+        return make_learner(self.spec if self.trains else self.spec.on_cpu())
+
+    @cached_property
+    def signals(self) -> Any:
+        """What a signal means; see `policies.signals`."""
+        return make_signals(self.spec)
+
+    @cached_property
+    def policy(self) -> Any:
+        """When new weights may answer; see `policies.promotion`."""
+        return make_policy(self.spec)
+
+    @cached_property
+    def rules(self) -> Any:
+        """What makes flags; see `policies.rules`."""
+        return make_rules(self.spec)
+
+
+def check_model(spec: ModelSpec) -> None:
+    """Build all that a model's configuration names; raises `ConfigError` where it cannot be."""
+    make_rules(spec)
+    make_signals(spec)
+    make_policy(spec)
+    make_learner(spec)
 
 
 class Loop:
@@ -112,7 +161,15 @@ class Loop:
         self.live = live
         window_s = settings.window_s
         self.models = {
-            model: wire(store, keyring, model, spec, window_s=window_s, clock=clock, rng=rng)
+            model: Stages(
+                store,
+                keyring,
+                model,
+                spec,
+                window_s=window_s,
+                clock=clock,
+                rng=rng or random.Random(),  # noqa: S311
+            )
             for model, spec in settings.models.items()
         }
         admissions = {model: stages.admission for model, stages in self.models.items()}

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve import Application
 
@@ -84,11 +85,28 @@ def model_app(model: str, spec: ModelSpec, store_url: str, data_dir: str) -> App
             logging_config=QUIET,
         )
 
-    actor = single(FeedbackActor, **spec.resources.model_dump())
+    actor = single(FeedbackActor, **_actor_options(model, spec))
     keeper = single(Gatekeeper, num_cpus=0.1)
     learner = actor.bind(model, store_url, data_dir)
     bound: Application = keeper.bind(model, store_url, data_dir, learner)
     return bound
+
+
+def _actor_options(model: str, spec: ModelSpec) -> dict[str, Any]:
+    """Return what the learner asks Ray for; a GPU that no node has is an error, not a long wait."""
+    options = spec.resources.model_dump()
+    if not spec.resources.num_gpus or spec.on_gpu_missing == "wait":
+        return options
+    there = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
+    if spec.resources.num_gpus <= there:
+        return options
+    if spec.on_gpu_missing == "cpu":
+        return options | {"num_gpus": 0}
+    raise ConfigError(
+        f"'{model}' asks for {spec.resources.num_gpus:g} GPU, and this cluster has {there:g}: set "
+        "resources.num_gpus to 0, or `on_gpu_missing: cpu` to learn on the CPU until there is one, "
+        "or `wait` where an autoscaler brings one"
+    )
 
 
 # --- for `serve deploy` -----------------------------------------------------------------------

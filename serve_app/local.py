@@ -24,6 +24,7 @@ from typing import Any, TextIO
 
 from online_learner import auth, config
 from online_learner.errors import ConfigError, Unavailable
+from online_learner.loop import check_model
 from online_learner.settings import Settings
 from online_learner.store import Store, open_store
 from serve_app.guardian import Guardian
@@ -60,9 +61,13 @@ def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000) ->
     Raises
     ------
     ConfigError
-        It runs already on this `data_dir`, or the port is taken.
+        A model's configuration cannot be used (a GPU that is not there, say), it runs already on
+        this `data_dir`, or the port is taken.
     """
     settings = settings.absolute()
+    sys.path.insert(0, str(Path.cwd()))  # so that a learner beside the configuration is found
+    for spec in settings.models.values():
+        check_model(spec)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_only_one(settings.data_dir))
@@ -188,7 +193,6 @@ class _WithoutRay(io.TextIOBase):
 
 
 def _deploy(settings: Settings, folder: Path, host: str, port: int) -> None:
-    sys.path.insert(0, str(Path.cwd()))  # so that workers find a learner beside the configuration
     import ray
     from ray import serve
     from ray.serve.api import RunTarget

@@ -19,7 +19,7 @@ from online_learner.auth import Keychain
 from online_learner.errors import NotFound, OnlineLearnerError, did_you_mean
 from online_learner.ids import Address, Keyring, Kind, model_hash
 from online_learner.ingest import Ingest
-from online_learner.loop import Stages, wire
+from online_learner.loop import Stages
 from online_learner.settings import Settings
 from online_learner.store import Store, open_store
 
@@ -107,7 +107,7 @@ class Service:
     async def _open_room(self, model: str) -> None:
         """Open a room, with its weights where there are any; the old one answers until then."""
         spec, window_s = self.settings.model(model), self.settings.window_s
-        room = wire(self.store, self.keyring, model, spec, window_s=window_s, trains=False)
+        room = Stages(self.store, self.keyring, model, spec, window_s=window_s, trains=False)
         try:
             await room.follower.refresh()
         except Exception:

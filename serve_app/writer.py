@@ -20,7 +20,7 @@ from typing import Protocol
 from online_learner import config
 from online_learner.errors import Conflict, Fenced, Unavailable
 from online_learner.ids import Keyring
-from online_learner.loop import Stages, wire
+from online_learner.loop import Stages
 from online_learner.settings import ModelSpec
 from online_learner.store import Store, open_store
 from online_learner.store.keys import Keys
@@ -101,7 +101,7 @@ class Writer:
                     if stages is None or found != spec:
                         spec = found
                         trains = self.role == "learner"
-                        stages = wire(store, keyring, self.model, spec, trains=trains)
+                        stages = Stages(store, keyring, self.model, spec, trains=trains)
                         stage = self._pick(stages)
                     assert stage is not None
                     await stage.turn(block_ms=BLOCK_MS)

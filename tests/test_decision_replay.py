@@ -12,7 +12,7 @@ import pytest
 
 from online_learner.evidence import Case, Duel, Trial, log_threshold, raised_null
 from online_learner.judge import Judge
-from online_learner.loop import Loop, wire
+from online_learner.loop import Loop, Stages
 from online_learner.promote import Policy
 from online_learner.registry import Registry
 from online_learner.schema import Aliases, Settled, Verdict
@@ -94,7 +94,7 @@ async def test_verdicts_follow_from_the_log(
     await loop.store.call("DEL", keys.evidence, keys.verdicts, keys.checkpoint("gatekeeper"))
     await loop.store.call("RESTORE", keys.aliases, 0, beginning, "REPLACE")
     spec = loop.settings.models["web"]
-    again = wire(loop.store, loop.keyring, "web", spec, clock=loop.ingest.clock).gatekeeper
+    again = Stages(loop.store, loop.keyring, "web", spec, clock=loop.ingest.clock).gatekeeper
     while await again.turn():
         pass
     found, decided = await recorded(registry)

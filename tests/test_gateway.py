@@ -17,7 +17,7 @@ import pytest
 
 from online_learner import auth, config
 from online_learner.ids import Address, Keyring
-from online_learner.loop import wire
+from online_learner.loop import Stages
 from online_learner.store import open_store
 from online_learner.store.embedded import EmbeddedServer
 
@@ -535,7 +535,7 @@ async def test_models_are_added_and_changed_while_it_serves(
     async with await open_store(service.server.url) as store:
         await config.publish_model(store, "added", spec)
         await config.publish_model(store, "web", changed)
-        await wire(store, Keyring.load(service.data_dir), "added", spec).trainer.turn()
+        await Stages(store, Keyring.load(service.data_dir), "added", spec).trainer.turn()
 
     def added() -> bool:
         assert answers("web")

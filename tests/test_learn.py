@@ -21,7 +21,7 @@ from online_learner.ids import Keyring
 from online_learner.learn import Trainer
 from online_learner.learners import Answer, Learner
 from online_learner.learners.factory import make_learner
-from online_learner.loop import Loop, wire
+from online_learner.loop import Loop, Stages
 from online_learner.registry import Registry
 from online_learner.replay import NOTHING, Position, Replay
 from online_learner.schema import Checkpoint, Control, Example, Record, Step, Version
@@ -85,7 +85,7 @@ def process(loop: Loop, model: str = "web", *, store: Store | None = None) -> Tr
     """Return the learner of another process of the same service."""
     spec = loop.settings.models[model]
     clock = loop.ingest.clock
-    return wire(store or loop.store, loop.keyring, model, spec, clock=clock).trainer
+    return Stages(store or loop.store, loop.keyring, model, spec, clock=clock).trainer
 
 
 async def say(loop: Loop, count: int, *, seed: int = 0, **features: Any) -> None:

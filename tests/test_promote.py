@@ -10,7 +10,7 @@ import pytest
 
 from online_learner import promote
 from online_learner.errors import Conflict, Fenced, Invalid, NotFound, StateError, Unavailable
-from online_learner.loop import Loop, Stages, wire
+from online_learner.loop import Loop, Stages
 from online_learner.operate import operate
 from online_learner.promote import Gatekeeper, commit_move
 from online_learner.registry import Registry
@@ -101,7 +101,7 @@ async def put_back(store: Store, image: dict[bytes, bytes]) -> None:
 def another(loop: Loop, *, store: Store | None = None) -> Stages:
     """Return the stages of another process of the same service."""
     spec, clock = loop.settings.models["web"], loop.ingest.clock
-    return wire(store or loop.store, loop.keyring, "web", spec, clock=clock)
+    return Stages(store or loop.store, loop.keyring, "web", spec, clock=clock)
 
 
 async def do(loop: Loop, action: str, **options: Any) -> tuple[Aliases, Verdict]:

@@ -22,7 +22,7 @@ import yaml
 
 from online_learner.ids import Keyring
 from online_learner.learn import Trainer
-from online_learner.loop import wire
+from online_learner.loop import Stages
 from online_learner.schema import Step
 from online_learner.settings import Settings
 from online_learner.store import Store, open_store
@@ -153,7 +153,7 @@ async def replayed(stack: Stack, store: Store, model: str) -> Trainer:
     """Return a trainer that was rebuilt from the first version along the recorded steps."""
     settings = Settings.parse({"store": stack.store_url, "models": MODELS})
     keyring = Keyring.load(stack.data_dir)
-    trainer = wire(store, keyring, model, settings.model(model)).trainer
+    trainer = Stages(store, keyring, model, settings.model(model)).trainer
     await trainer.rewind()
     return trainer
 

@@ -48,6 +48,7 @@ def account(url: str, model: str, ledger: Ledger) -> Account:
     steps = [json.loads(fields[b"s"]) for _, fields in streams["steps"]]
     covered: Counter[Entry] = Counter()
     set_aside: set[Entry] = set()
+    kept: set[Entry] = set()  # of those: valid, with nothing to learn from it
     undone: set[Entry] = set()
     for step in steps:
         if "reset_to" in step:
@@ -56,7 +57,9 @@ def account(url: str, model: str, ledger: Ledger) -> Account:
             continue
         inside = [e for e in signals if _entry(step["after"]) < e <= _entry(step["to"])]
         covered.update(inside)
-        set_aside |= {_entry(entry) for entry in step.get("set_aside", {})}
+        aside = step.get("set_aside", {})
+        set_aside |= {_entry(entry) for entry in aside}
+        kept |= {_entry(e) for e, reason in aside.items() if reason.startswith("nothing_to_learn")}
     learned = set(covered) - set_aside - undone
     quarantine = {_entry(fields[b"e"].decode()) for _, fields in streams["quarantine"]}
     told = {_address(feedback_id) for feedback_id in ledger.accepted}
@@ -68,7 +71,8 @@ def account(url: str, model: str, ledger: Ledger) -> Account:
             "the stream holds a signal that nobody was told of": bool(signals - told),
             "a signal is covered by no step": bool(signals - set(covered)),
             "a signal is covered by two steps": any(n > 1 for n in covered.values()),
-            "quarantine and steps disagree about what was set aside": quarantine != set_aside,
+            "quarantine and steps disagree about what was set aside": quarantine
+            != set_aside - kept,
             "accepted is not learned + set aside": len(told)
             != len(learned) + len(set_aside) + len(undone),
         }
