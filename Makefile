@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check bench fmt clean
+.PHONY: demo test check bench bench-learners docs fmt clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -24,6 +24,12 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-learners: $(READY)
+	$(BIN)/python -m benchmarks learners $(ARGS)
+
+docs: $(READY)
+	$(BIN)/python -m policies.table > docs/kinds.md
 
 fmt: $(READY)
 	$(BIN)/ruff format .

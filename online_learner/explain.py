@@ -77,10 +77,12 @@ async def _fate(registry: Registry, entry: str) -> dict[str, Any]:
     if not steps:
         return {"status": "accepted"}
     step = Step.model_validate_json(steps[0][1][b"s"])
+    where: dict[str, Any] = {"lineage": step.lineage, "step": step.step}
     if entry in step.set_aside:
         reason = step.set_aside[entry]
-        return {"status": "kept" if reason.startswith(NOTHING) else "quarantined", "reason": reason}
-    where = {"lineage": step.lineage, "step": step.step, "learned_at": step.at}
+        status = "kept" if reason.startswith(NOTHING) else "quarantined"
+        return {"status": status, "reason": reason, **where}
+    where["learned_at"] = step.at
     if await _rolled_back(registry, entry, step):
         return {"status": "rolled_back", **where}
     return {

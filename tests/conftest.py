@@ -20,9 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import hypothesis
 import pytest
 import uvicorn
+from the_stack import Stack
+from the_stack import start as start_stack
+from the_stack import stop as stop_stack
 
 from online_learner import auth, config
 from online_learner.ids import Keyring
@@ -304,3 +308,28 @@ def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
             return service
 
         yield start
+
+
+# --- the whole stack --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Run `up` on the fast profile for the whole session."""
+    running = start_stack(tmp_path_factory.mktemp("fast"), "fast")
+    yield running
+    stop_stack(running)
+
+
+@pytest.fixture
+async def http(stack: Stack) -> AsyncIterator[httpx2.AsyncClient]:
+    """Return a client of the running stack."""
+    async with stack.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def raw(stack: Stack) -> AsyncIterator[Store]:
+    """Return the running stack's own store."""
+    async with await open_store(stack.store_url) as store:
+        yield store

@@ -8,121 +8,26 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx2
 import pytest
-import yaml
+from the_stack import MODELS, Stack, start, stop
 
 from online_learner.ids import Keyring
 from online_learner.learn import Trainer
 from online_learner.loop import Stages
 from online_learner.schema import Step
 from online_learner.settings import Settings
-from online_learner.store import Store, open_store
+from online_learner.store import Store
 
 pytestmark = pytest.mark.ray
 
+Poll = Callable[..., Awaitable[None]]
 FEATURES = {"https": 0.0, "ip_in_url": 1, "age_of_domain": 1, "long_url": -1.0}
-MODELS = {
-    "eager": {
-        "task": "classification",
-        "labels": [False, True],
-        "learner": "examples.phishing:learner",
-        "promotion": {"policy": "policies.promotion:Always"},
-    },
-    "careful": {
-        "task": "classification",
-        "labels": [False, True],
-        "learner": "examples.phishing:learner",
-        "audit_deadline_s": 2.0,
-    },
-}
-
-
-class Stack:
-    """A running `online-learner up`, and how to talk to it."""
-
-    def __init__(self, data_dir: Path, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.data_dir = data_dir
-        self.process = process
-        self.log = log
-        note = json.loads((data_dir / "endpoint.json").read_text())
-        self.url, self.key, self.store_url = note["url"], note["key"], note["store"]
-
-    def client(self) -> httpx2.AsyncClient:
-        """Return a client with the key."""
-        headers = {"authorization": f"Bearer {self.key}"}
-        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=15.0)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def start(place: Path, profile: str) -> Stack:
-    """Start `up` on a private directory and wait until it says where it is."""
-    config = place / "loop.yaml"
-    data_dir = place / "data"
-    config.write_text(
-        yaml.safe_dump({"data_dir": str(data_dir), "profile": profile, "models": MODELS})
-    )
-    log = place / "up.log"
-    command = [str(Path(sys.executable).with_name("online-learner")), "up", "--config", str(config)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--port", str(_free_port())],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=Path(__file__).parent.parent,
-        )
-    deadline = time.monotonic() + 120
-    while not (data_dir / "endpoint.json").exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(f"up did not start: {log.read_text()}")
-        time.sleep(0.1)
-    return Stack(data_dir, process, log)
-
-
-def stop(stack: Stack) -> None:
-    """Stop it as Ctrl-C does."""
-    stack.process.send_signal(signal.SIGINT)
-    try:
-        stack.process.wait(timeout=60)
-    except subprocess.TimeoutExpired:
-        stack.process.kill()
-        raise
-
-
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Run the fast profile for the whole session."""
-    running = start(tmp_path_factory.mktemp("fast"), "fast")
-    yield running
-    stop(running)
-
-
-@pytest.fixture
-async def http(stack: Stack) -> AsyncIterator[httpx2.AsyncClient]:
-    """Return a client of the running stack."""
-    async with stack.client() as client:
-        yield client
-
-
-@pytest.fixture
-async def raw(stack: Stack) -> AsyncIterator[Store]:
-    """Return the running stack's own store."""
-    async with await open_store(stack.store_url) as store:
-        yield store
 
 
 async def predict(http: httpx2.AsyncClient, model: str, features: dict[str, Any]) -> dict[str, Any]:
@@ -156,9 +61,6 @@ async def replayed(stack: Stack, store: Store, model: str) -> Trainer:
     trainer = Stages(store, keyring, model, settings.model(model)).trainer
     await trainer.rewind()
     return trainer
-
-
-Poll = Callable[..., Awaitable[None]]
 
 
 async def learned_all(store: Store, model: str) -> bool:

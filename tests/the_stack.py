@@ -1,0 +1,117 @@
+"""A running `online-learner up`: what the tests over HTTP share."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+import yaml
+
+MODELS = {
+    "eager": {
+        "task": "classification",
+        "labels": [False, True],
+        "learner": "examples.phishing:learner",
+        "promotion": {"policy": "policies.promotion:Always"},
+    },
+    "careful": {
+        "task": "classification",
+        "labels": [False, True],
+        "learner": "examples.phishing:learner",
+        "audit_deadline_s": 2.0,
+    },
+    "triage": {
+        "task": "classification",
+        "labels": ["billing", "bug", "praise"],
+        "learner": "torch:text",
+        "promotion": {"policy": "policies.promotion:Always"},
+        "categories": {"helpful": "up", "off_topic": "down", "spam": "ignore"},
+        "implicit_weight": 0.1,
+        "rules": [{"rule": "personal_data", "kinds": ["email"], "severity": "block"}],
+        "fallback": "billing",
+    },
+    "price": {
+        "task": "regression",
+        "learner": "river:preprocessing.StandardScaler | linear_model.LinearRegression",
+        "promotion": {"policy": "policies.promotion:Always"},
+        "categories": {"fair": "up", "absurd": "down"},
+    },
+    "search": {
+        "task": "ranking",
+        "learner": "torch:ranking",
+        "promotion": {"policy": "policies.promotion:Always"},
+        "categories": {"helpful": "up", "off_topic": "down"},
+        "implicit_weight": 0.1,
+    },
+    "assistant": {
+        "task": "generation",
+        "learner": "torch:ranking",
+        "promotion": {"policy": "policies.promotion:Always"},
+        "categories": {"helpful": "up", "off_topic": "down"},
+        "implicit_weight": 0.1,
+    },
+}
+
+
+class Stack:
+    """A running `online-learner up`, and how to talk to it."""
+
+    def __init__(self, data_dir: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.data_dir = data_dir
+        self.process = process
+        self.log = log
+        note = json.loads((data_dir / "endpoint.json").read_text())
+        self.url, self.key, self.store_url = note["url"], note["key"], note["store"]
+
+    def client(self) -> httpx2.AsyncClient:
+        """Return a client with the key."""
+        headers = {"authorization": f"Bearer {self.key}"}
+        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=15.0)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(place: Path, profile: str) -> Stack:
+    """Start `up` on a private directory and wait until it says where it is."""
+    config = place / "loop.yaml"
+    data_dir = place / "data"
+    config.write_text(
+        yaml.safe_dump({"data_dir": str(data_dir), "profile": profile, "models": MODELS})
+    )
+    log = place / "up.log"
+    command = [str(Path(sys.executable).with_name("online-learner")), "up", "--config", str(config)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--port", str(_free_port())],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=Path(__file__).parent.parent,
+        )
+    deadline = time.monotonic() + 120
+    while not (data_dir / "endpoint.json").exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"up did not start: {log.read_text()}")
+        time.sleep(0.1)
+    return Stack(data_dir, process, log)
+
+
+def stop(stack: Stack) -> None:
+    """Stop it as Ctrl-C does."""
+    stack.process.send_signal(signal.SIGINT)
+    try:
+        stack.process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        stack.process.kill()
+        raise
