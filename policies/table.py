@@ -1,38 +1,126 @@
-"""The table of kinds and tasks as a page: `python -m policies.table > docs/kinds.md`."""
+"""What each kind of feedback teaches, as a page: `python -m policies.table > docs/kinds.md`.
+
+Nothing on it is written by hand: each cell is the lesson that the table of `policies.signals` finds
+in an example.
+"""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
-from typing import get_args
+from collections.abc import Sequence
+from typing import Any
 
-from online_learner.schema import Task
-from policies.signals import TABLE, Meaning
+from online_learner.schema import (
+    Example,
+    Feedback,
+    Label,
+    Lesson,
+    Option,
+    Prediction,
+    Ranked,
+    Rated,
+    Task,
+    label_key,
+)
+from policies.signals import Signals
 
-REFUSED = "refused: 422 `kind_not_applicable`"
-_INTRO = """# What each kind of feedback does
+_INTRO = """# What each kind of feedback teaches
 
-Made by `make docs` from the default table, `policies/signals.py`. `tests/test_stack_kinds.py` posts
-every cell to a running system and checks that the weights move so, or stay as they are.
-`generation` stands for answers made elsewhere, which teach a reward model.
+Made by `make docs` from the default table, `policies/signals.py`, by asking it. The answer in
+question was `spam` (of two labels, or of three), the number 20, or the options a, b and c in this
+order; `generation` stands for answers made elsewhere, which teach a reward model.
+`tests/test_stack_kinds.py` posts every kind on every task to a running system and checks that the
+weights move so, or stay as they are.
 
-What teaches nothing is kept in the log all the same, and its receipt says `kept`.
+*kept*: valid, and nothing to learn from it here; it stays in the log, and its receipt says so.
+*refused*: 422 `kind_not_applicable`, with the kinds that mean something. `implicit` is shown with
+`implicit_weight: 0.1`; by default it teaches nothing. Categories are mapped in the configuration.
 """
+_TITLES: dict[str, tuple[Task, list[Label] | None]] = {
+    "two labels": ("classification", ["ham", "spam"]),
+    "three labels": ("classification", ["ham", "spam", "news"]),
+    "a number": ("regression", None),
+    "ranking": ("ranking", None),
+    "generation": ("generation", None),
+}
+_RIGHT: dict[Task, Any] = {
+    "classification": "ham",
+    "regression": 30.0,
+    "ranking": {"id": "new", "features": {"it": "new"}},
+    "generation": "edit",
+}
+_TAKEN: dict[Task, Any] = {"classification": "ham", "ranking": "b", "generation": "b"}
+_SAID: dict[str, tuple[str, Any]] = {
+    "the right answer": ("correction", _RIGHT),
+    "one of those shown": ("selection", _TAKEN),
+    "none of these": ("selection", None),
+    "up": ("thumbs", True),
+    "down": ("thumbs", False),
+    "5 of 5": ("rating", {"value": 5.0, "scale": [1.0, 5.0]}),
+    "1 of 5": ("rating", {"value": 1.0, "scale": [1.0, 5.0]}),
+    "b over a": ("preference", {"chosen": "b", "rejected": "a"}),
+    "c, a, b": ("ranking", ["c", "a", "b"]),
+    "mapped to up": ("category", "good"),
+    "mapped to down": ("category", "bad"),
+    "ignored": ("category", "other"),
+    "warn or block": ("flag", {"rule": "r", "severity": "warn", "detail": None}),
+    "note": ("flag", {"rule": "r", "severity": "note", "detail": None}),
+    "liked (click, ...)": ("implicit", {"event": "click", "value": None}),
+    "disliked (skip, ...)": ("implicit", {"event": "skip", "value": None}),
+    "shown": ("implicit", {"event": "feedback_shown", "value": None}),
+}
 
 
-def page(table: Mapping[str, Mapping[Task, Meaning | None]] = TABLE) -> str:
-    """Return the page: a table of what each kind teaches on each task."""
-    tasks = get_args(Task)
-    rows = [["kind", *tasks], ["---"] * (len(tasks) + 1)]
-    rows += [[f"`{kind}`", *(_cell(row[task]) for task in tasks)] for kind, row in table.items()]
+def page() -> str:
+    """Return the page."""
+    rows = [["kind", "said", *_TITLES], ["---"] * (len(_TITLES) + 2)]
+    for words, (kind, value) in _SAID.items():
+        cells = (_cell(kind, value, task, labels) for task, labels in _TITLES.values())
+        rows.append([f"`{kind}`", words, *cells])
     return "\n".join([_INTRO, *map(_line, rows), ""])
 
 
-def _cell(meaning: Meaning | None) -> str:
-    if meaning is None:
-        return REFUSED
-    sentence = inspect.getdoc(meaning) or meaning.__name__
-    return sentence.splitlines()[0].rstrip(".")
+def _cell(kind: str, value: Any, task: Task, labels: list[Label] | None) -> str:
+    categories = {"good": "up", "bad": "down", "other": "ignore"}
+    signals = Signals(task, labels, categories=categories, implicit_weight=0.1)
+    if kind not in signals.kinds():
+        return "*refused*"
+    value = value[task] if value is _RIGHT or value is _TAKEN else value
+    feedback = Feedback(kind=kind, value=value, source="human:ada", prediction_id="")
+    return _told(signals.lesson(feedback, _answer(task, labels)))
+
+
+def _answer(task: Task, labels: list[Label] | None) -> Prediction:
+    names = ["a", "b", "c"]
+    options = [Option(id=name, features={"it": name}) for name in names]
+    given: dict[str, Any] = {"output": names, "options": options}
+    if task == "classification":
+        given = {"output": "spam", "scores": {label_key(label): 0.5 for label in labels or ()}}
+    elif task == "regression":
+        given = {"output": 20.0}
+    return Prediction(model="m", features={}, version=1, lineage=1, step=0, **given)
+
+
+def _told(lesson: Lesson | None) -> str:
+    match lesson:
+        case None:
+            return "*kept*"
+        case Example(target=target, complementary=complementary):
+            text = f"not {target}" if complementary else f"{target}"
+        case Rated(option=option, reward=reward):
+            text = f"{_name(option)} is worth {reward:g}"
+        case Ranked(options=options, worst_first=worst_first):
+            first, *rest = map(_name, options)
+            order = lesson.places == len(rest) > 1
+            text = (
+                " > ".join([first, *rest])
+                if order
+                else f"{first} {'<' if worst_first else '>'} {', '.join(rest)}"
+            )
+    return text if lesson.weight == 1.0 else f"{text} (weight {lesson.weight:g})"
+
+
+def _name(features: dict[str, Any]) -> str:
+    return str(next(iter(features.values())))
 
 
 def _line(cells: Sequence[str]) -> str:
