@@ -32,7 +32,10 @@ COMMAND = [sys.executable, "-m", "online_learner.cli"]
 @pytest.fixture(scope="module")
 def service(start_service: Callable[..., Any]) -> Any:
     """Return a running service."""
-    return start_service(web={}, rent={})
+    chat = {"task": "generation", "categories": {"helpful": "up"}}
+    sane = {"rule": "range", "feature": "rooms", "high": 100, "severity": "block"}
+    rent = {"rules": [sane], "fallback": "ask a person"}
+    return start_service(web={}, rent=rent, chat=chat)
 
 
 @pytest.fixture
@@ -112,6 +115,99 @@ def test_values_are_read_as_json(
     assert [signal["value"] for signal in story["feedback"]] == [kept]
 
 
+@pytest.mark.parametrize(
+    ("words", "kept", "told"),
+    [
+        (("rating", "4"), {"value": 4.0, "scale": [1.0, 5.0]}, "4 of 1 to 5"),
+        (("rating", "4/5"), {"value": 4.0, "scale": [1.0, 5.0]}, "4 of 1 to 5"),
+        (("rating", "8/10"), {"value": 8.0, "scale": [0.0, 10.0]}, "8 of 0 to 10"),
+        (("rating", "3", "--scale", "0", "3"), {"value": 3.0, "scale": [0.0, 3.0]}, "3 of 0 to 3"),
+        (("selection", "1"), "1", "1"),
+        (("selection", "null"), None, "-"),
+        (("preference", "1", "0"), {"chosen": "1", "rejected": "0"}, "1 > 0"),
+        (("preference", "1>0"), {"chosen": "1", "rejected": "0"}, "1 > 0"),
+        (("ranking", "2 > 0 > 1"), ["2", "0", "1"], "2 > 0 > 1"),
+        (("ranking", '["2", "0"]'), ["2", "0"], "2 > 0"),
+        (("category", "helpful"), "helpful", "helpful"),
+        (
+            ("flag", "pii", "--severity", "note", "--detail", "a card"),
+            {"rule": "pii", "severity": "note", "detail": "a card"},
+            "rule pii, severity note, detail a card",
+        ),
+        (("implicit", "click"), {"event": "click", "value": None}, "event click"),
+        (("implicit", "dwell=31"), {"event": "dwell", "value": 31.0}, "event dwell, value 31"),
+    ],
+)
+def test_every_kind_can_be_typed(
+    ask: Callable[..., Result], words: tuple[str, ...], kept: Any, told: str
+) -> None:
+    """Each kind of feedback has a short way to be typed, and is told as people read it."""
+    answer = data(ask("log", "chat", "A colour?", "Red.", "Blue.", "Green.", "--json"))
+    found = data(ask("feedback", answer["prediction_id"], *words, "--reason", "so", "--json"))
+    story = data(ask("explain", answer["prediction_id"], "--json"))
+    [signal] = story["feedback"]
+    assert (signal["kind"], signal["value"], signal["reasons"]) == (words[0], kept, ["so"])
+    assert f"{words[0]} {told}" in ask("receipt", found["feedback_id"]).stdout
+
+
+def test_an_answer_made_elsewhere(ask: Callable[..., Result]) -> None:
+    """An answer is logged with how it was made, scored, and told with its options."""
+    made = ("--parameters", '{"top_p": 0.9}', "--model-version", "m-1", "--external-id", "x-1")
+    answer = data(ask("log", "chat", "A colour?", "Red.", "Blue.", *made, "--json"))
+    assert answer["output"] == ["0", "1"]
+    ask("feedback", answer["prediction_id"], "rating", "2", "--user-id", "ada")
+    ask("feedback", answer["prediction_id"], "rating", "5", "--user-id", "ada")
+    story = ask("explain", answer["prediction_id"]).stdout
+    assert re.search(r"^made by +m-1$", story, re.MULTILINE)
+    assert re.search(r"^parameters +top_p=0.9$", story, re.MULTILINE)
+    assert re.search(r"^0 +0 +- +text=Red\.$", story, re.MULTILINE)
+    assert re.search(r"rating +2 of 1 to 5 +human:ada +accepted, superseded", story)
+    assert re.search(r"rating +5 of 1 to 5 +human:ada +accepted +-", story)
+    assert data(ask("score", "chat", "A colour?", "Red.", "Blue.", "--json")) == [0.0, 0.0]
+    assert "Blue." in ask("score", "chat", "A colour?", "Red.", "Blue.").stdout
+
+
+def test_options_are_ranked(ask: Callable[..., Result], here: Path) -> None:
+    """Options are a JSON list, or a file; they come back in order."""
+    options = '[{"id": "a", "features": {"text": "A"}}, {"id": "b"}]'
+    (here / "options.json").write_text(options)
+    for given in (options, "@options.json"):
+        result = ask("predict", "chat", '{"prompt": "A colour?"}', "--options", given)
+        assert re.search(r"^output +a > b$", result.stdout, re.MULTILINE)
+
+
+def test_a_blocked_answer_in_words(ask: Callable[..., Result]) -> None:
+    """A blocked answer shows the fallback and the rule; its story shows the answer itself too."""
+    blocked = ask("predict", "rent", '{"rooms": 101}').stdout
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in blocked.splitlines())
+    assert (lines["output"], lines["flags"]) == ("ask a person", "range (block)")
+    assert "the fallback" in lines["blocked"]
+    story = ask("explain", lines["prediction id"]).stdout
+    assert re.search(r"^answer +0$", story, re.MULTILINE)
+    assert re.search(r"^served instead +ask a person$", story, re.MULTILINE)
+
+
+def test_a_story_says_why_its_version_was_live(ask: Callable[..., Result]) -> None:
+    """The last decision before an answer is part of its story."""
+    ask("freeze", "web")
+    answer = data(ask("predict", "web", '{"x": 1}', "--json"))
+    ask("thaw", "web")
+    assert "It was live because: Frozen by hand" in ask("explain", answer["prediction_id"]).stdout
+
+
+async def test_a_receipt_in_words(ask: Callable[..., Result], service: Any) -> None:
+    """A receipt tells what was said, and when it was learned."""
+    answer = data(ask("predict", "rent", '{"rooms": 3}', "--json"))
+    said = data(ask("feedback", answer["prediction_id"], "correction", "800", "--json"))
+    before = ask("receipt", said["feedback_id"]).stdout
+    assert re.search(r"^status +accepted$", before, re.MULTILINE)
+    await service.turn()
+    after = ask("receipt", said["feedback_id"]).stdout
+    assert re.search(r"^said +correction 800$", after, re.MULTILINE)
+    assert re.search(r"^learned +20\d\d-.*, at step \d+$", after, re.MULTILINE)
+    assert data(ask("receipt", said["feedback_id"], "--json"))["status"] == "learned"
+
+
 def test_a_dry_run_of_feedback(ask: Callable[..., Result]) -> None:
     """A dry run says what would be, and leaves nothing."""
     answer = data(ask("predict", "web", "{}", "--json"))
@@ -128,7 +224,9 @@ async def test_a_story_in_words(ask: Callable[..., Result], service: Any) -> Non
     story = ask("explain", answer["prediction_id"]).stdout
     assert "x=1" in story
     assert "unseen, latest" in story
-    assert re.search(r"correction +true +key:tester +learned at step \d+ +- +so \[b\]wrong", story)
+    assert re.search(
+        r"correction +true +key:tester +learned at step \d+ +- +- +so \[b\]wrong", story
+    )
 
 
 # --- reading and moving -----------------------------------------------------------------------
@@ -177,7 +275,10 @@ def test_a_dry_run_changes_nothing(ask: Callable[..., Result]) -> None:
         (("rollback", "web"), "nothing to go back to"),
         (("feedback", "forged", "thumbs", "up"), "exactly as it was returned"),
         (("explain", "forged"), "exactly as it was returned"),
-        (("predict", "web", '{"x": [1]}'), "/features/x"),
+        (("receipt", "forged"), "exactly as it was returned"),
+        (("score", "web", "p", "a"), "gives no rewards"),
+        (("feedback", "forged", "praise", "x"), "send one of thumbs, rating"),
+        (("predict", "web", '{"x": {}}'), "/features/x"),
     ],
 )
 def test_a_refusal_is_one_line(
@@ -209,6 +310,13 @@ def test_a_wrong_key_is_a_refusal(
         ("predict", "web", "[1]"),
         ("predict", "web", "@nowhere.json"),
         ("predict", "web"),
+        ("predict", "web", "{}", "--options", "{}"),
+        ("log", "chat", "A colour?"),
+        ("feedback", "P", "rating", "four"),
+        ("feedback", "P", "rating", "4", "5"),
+        ("feedback", "P", "preference", "a"),
+        ("feedback", "P", "preference", "a>b>c"),
+        ("feedback", "P", "implicit", "dwell=long"),
         ("promote", "web", "three"),
         ("verdicts", "web", "--count", "0"),
         ("up", "--port", "99999"),
@@ -320,7 +428,18 @@ def test_version_and_help(run: Callable[..., Result]) -> None:
     """The version is printed; the help lists the commands and the exit codes."""
     assert re.fullmatch(r"online-learner \d+\.\d+\.\d+\n", run("--version").stdout)
     text = " ".join(run("--help").output.replace("│", " ").split())
-    for command in ("up", "demo", "doctor", "status", "predict", "feedback", "explain", "config"):
+    for command in (
+        "up",
+        "demo",
+        "doctor",
+        "status",
+        "predict",
+        "feedback",
+        "log",
+        "score",
+        "explain",
+        "receipt",
+    ):
         assert f" {command} " in text
     assert "3 the service is not reachable" in text
 

@@ -45,7 +45,10 @@ ANSWER = {
     "output": True,
     "scores": {"true": 1.0},
     "uncertainty": 0.0,
+    "propensity": 1.0,
     "ask": None,
+    "flags": [],
+    "blocked": False,
     "feedback_expires_at": "2030-01-01T00:00:00.000Z",
 }
 
@@ -128,7 +131,7 @@ def test_thumbs_and_feedback_are_signals_of_their_own(client: Client) -> None:
 def test_batches_keep_errors_in_their_places(client: Client) -> None:
     """A batch returns answers and errors in order, and each answer can be corrected."""
     good, bad, other = client.predict_batch(
-        "web", [{"features": {"x": 1}}, {"features": {"x": [1]}}, {"features": {"x": 2}}]
+        "web", [{"features": {"x": 1}}, {"features": {"x": {}}}, {"features": {"x": 2}}]
     )
     assert isinstance(good, Answer)
     assert isinstance(other, Answer)
@@ -212,7 +215,7 @@ def test_an_answer_that_takes_no_feedback(client: Client) -> None:
     """Unknown ids, and answers without one, are told apart from other refusals."""
     with pytest.raises(PredictionGone):
         client.feedback("forged", "thumbs", True)
-    unlogged = Answer.read(client.feedback, {**ANSWER, "prediction_id": None})
+    unlogged = Answer.read(client._say, {**ANSWER, "prediction_id": None})
     with pytest.raises(PredictionGone, match="takes no feedback"):
         unlogged.correct(True)
 
@@ -413,7 +416,7 @@ async def test_the_asynchronous_client_sends_again_as_well() -> None:
     transport = httpx2.MockTransport(network)
     retry = Retry(random=lambda: 0.0)
     async with AsyncClient(URL, "k", retry=retry, sleep=sleep, transport=transport) as client:
-        answer = Answer.read(client.feedback, ANSWER)
+        answer = Answer.read(client._say, ANSWER)
         assert (await answer.thumbs(up=True)).status == "accepted"
     assert len({request.headers["idempotency-key"] for request in network.sent}) == 1
     assert network.waits == [0.1, 1.0]
@@ -542,7 +545,7 @@ def test_what_is_exported_is_sorted_and_there() -> None:
 
 def test_answers_are_values(client: Client) -> None:
     """Answers are frozen, compare by what they say, and keep keys out of their text."""
-    one, other = (Answer.read(client.feedback, ANSWER) for _ in range(2))
+    one, other = (Answer.read(client._say, ANSWER) for _ in range(2))
     assert one == other
     assert hash(one) == hash(other)
     assert "ol_test_key" not in repr(one)
@@ -553,5 +556,5 @@ def test_answers_are_values(client: Client) -> None:
 def _typed(client: Client, awaited: AsyncClient) -> tuple[Receipt, Awaitable[Receipt]]:
     """Show the type checker what both clients return; never run."""
     answer = client.predict("web", {"x": 1}, top_k=2)
-    promised: Answer[Awaitable[Receipt]] = Answer.read(awaited.feedback, answer.raw)
+    promised: Answer[Awaitable[Receipt]] = Answer.read(awaited._say, answer.raw)
     return answer.correct(True), promised.correct(True)

@@ -107,6 +107,28 @@ def cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def said(value: Any) -> str:
+    """Return an output or the value of a signal as people read it.
+
+    >>> said(["b", "a"]), said({"value": 4.0, "scale": [1.0, 5.0]})
+    ('b > a', '4 of 1 to 5')
+    >>> said({"chosen": "a", "rejected": "b"}), said({"event": "dwell", "value": 31.0})
+    ('a > b', 'event dwell, value 31')
+    """
+    match value:
+        case list():
+            return " > ".join(map(cell, value))
+        case {"value": rating, "scale": [low, high]}:
+            return f"{cell(rating)} of {cell(low)} to {cell(high)}"
+        case {"chosen": chosen, "rejected": rejected}:
+            return f"{chosen} > {rejected}"
+        case dict():
+            known = {name: part for name, part in value.items() if part is not None}
+            return ", ".join(f"{name} {cell(part)}" for name, part in known.items())
+        case _:
+            return cell(value)
+
+
 def when(seconds: float) -> str:
     """Return a time as people here read it.
 

@@ -1,4 +1,4 @@
-"""`status`, `versions`, `verdicts`, `explain`, `config show`."""
+"""`status`, `versions`, `verdicts`, `config show`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from online_learner.cli.output import AsJson, cell, connect, pairs, show, table, when
+from online_learner.cli.output import AsJson, connect, show, table, when
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (status, versions, verdicts, explain):
+    for command in (status, versions, verdicts):
         app.command()(command)
     config = typer.Typer(help="The configuration.", no_args_is_help=True)
     config.command("show")(config_show)
@@ -115,46 +115,6 @@ def verdicts(
     ]
     columns = ("at", "action", "version", "by", "why")
     show(found, as_json=as_json, text=lambda: table(columns, rows))
-
-
-def explain(prediction_id: str, *, as_json: AsJson = False) -> None:
-    """Tell the whole story of one answer: what it saw, who said what, what became of that."""
-    with connect() as client:
-        story = client.prediction(prediction_id)
-    show(story, as_json=as_json, text=lambda: _tell(story))
-
-
-def _tell(story: dict[str, Any]) -> None:
-    record = story["prediction"]
-    pairs(
-        {
-            "model": record["model"],
-            "answer": record["output"],
-            "scores": ", ".join(f"{key} {score:.3g}" for key, score in record["scores"].items()),
-            "by": f"{record['role']}, version {record['version']}, step {record['step']}",
-            "asked for a label": (record["ask"] or {}).get("reason"),
-            "user": record["user_id"],
-            "features": ", ".join(
-                f"{key}={cell(value)}" for key, value in record["features"].items()
-            ),
-        }
-    )
-    for role, shadow in record["shadows"].items():
-        said = cell(shadow["output"])
-        typer.echo(f"unseen, {role} (version {shadow['version']}, step {shadow['step']}): {said}")
-    if not story["feedback"]:
-        typer.echo("Nothing has been said about it.")
-        return
-    columns = ("kind", "value", "source", "status", "why", "comment")
-    table(columns, map(_signal_row, story["feedback"]))
-
-
-def _signal_row(signal: dict[str, Any]) -> tuple[object, ...]:
-    status = signal["status"]
-    if "step" in signal:
-        status += f" at step {signal['step']}"
-    source, comment = signal["source"], signal["comment"]
-    return signal["kind"], signal["value"], source, status, signal.get("reason"), comment
 
 
 def config_show(

@@ -1,44 +1,114 @@
-"""What comes back: answers, and receipts for what was said about them."""
+"""Answers, and what can be said about them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, TypeVar, Unpack
 
-from online_learner.client.errors import ApiError, PredictionGone, api_error
-from online_learner.schema import Output
+from online_learner.client import signals
+from online_learner.client.errors import PredictionGone
+from online_learner.client.fields import FeedbackFields
+from online_learner.client.reading import read_as
+from online_learner.client.signals import Signal
+from online_learner.schema import Flag, Output
 
 R = TypeVar("R")  # a Receipt, or the promise of one
 
 
-class PredictFields(TypedDict, total=False):
-    """What may be sent beside the features."""
+class Subject(ABC, Generic[R]):
+    """One answer that something can be said about, in every kind of feedback.
 
-    top_k: int
-    session_id: str
-    user_id: str
-    external_id: str
-    tags: dict[str, str]
+    Which kinds mean something depends on the model's task; the service refuses the others, and
+    says which ones do.
+    """
 
+    __slots__ = ()
+    _send: Callable[[dict[str, Any]], R]
 
-class FeedbackFields(TypedDict, total=False):
-    """What may be sent beside kind and value."""
+    @abstractmethod
+    def _named(self) -> dict[str, Any]:
+        """Return the fields that say which answer it is."""
 
-    user_id: str
-    source: dict[str, str]
-    idempotency_key: str
-    model_version: int
-    reasons: list[str]
-    interface: dict[str, Any]
-    comment: str
-    observed_at: str
-    tags: dict[str, str]
-    dry_run: bool
+    def say(self, *said: Signal, **fields: Unpack[FeedbackFields]) -> R:
+        """Say one thing, or several at once: all of them are accepted, or none."""
+        content = said[0] if len(said) == 1 else {"signals": list(said)}
+        return self._send({**self._named(), **content, **fields})
+
+    def correct(self, value: Any, **fields: Unpack[FeedbackFields]) -> R:
+        """Say what the right answer is."""
+        return self.say(signals.correction(value), **fields)
+
+    def thumbs(self, *, up: bool, **fields: Unpack[FeedbackFields]) -> R:
+        """Say whether the answer is good, without saying which one would be."""
+        return self.say(signals.thumbs(up=up), **fields)
+
+    def rate(
+        self,
+        value: float,
+        scale: tuple[float, float] | None = None,
+        **fields: Unpack[FeedbackFields],
+    ) -> R:
+        """Rate it, from 1 to 5 or on a scale `(low, high)` of your own."""
+        return self.say(signals.rating(value, scale), **fields)
+
+    def select(self, value: Any, **fields: Unpack[FeedbackFields]) -> R:
+        """Say which of the labels or options shown was taken; None: none of them."""
+        return self.say(signals.selection(value), **fields)
+
+    def prefer(self, chosen: str, rejected: str, **fields: Unpack[FeedbackFields]) -> R:
+        """Say which of two options is better. Of two answers, see `Client.prefer`."""
+        return self.say(signals.preference(chosen, rejected), **fields)
+
+    def rank(self, ids: Iterable[str], **fields: Unpack[FeedbackFields]) -> R:
+        """Put some or all of the options in order, best first."""
+        return self.say(signals.ranking(ids), **fields)
+
+    def categorize(self, value: str, **fields: Unpack[FeedbackFields]) -> R:
+        """Put it into one of the categories that the configuration declares."""
+        return self.say(signals.category(value), **fields)
+
+    def flag(
+        self,
+        rule: str,
+        *,
+        severity: str | None = None,
+        detail: str | None = None,
+        **fields: Unpack[FeedbackFields],
+    ) -> R:
+        """Say that it breaks a rule; severity is `note`, `warn` (the default) or `block`."""
+        return self.say(signals.flag(rule, severity=severity, detail=detail), **fields)
+
+    def implicit(
+        self, event: str, value: float | None = None, **fields: Unpack[FeedbackFields]
+    ) -> R:
+        """Say what a user did, rather than said: `click`, `purchase`, `dwell` with its seconds."""
+        return self.say(signals.implicit(event, value), **fields)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[R]):
+class RankedOption:
+    """One option of a ranking.
+
+    Attributes
+    ----------
+    score
+        The reward; differences of rewards are log-odds of preference.
+    probability
+        That it is the best of all, by the model.
+    propensity
+        The probability with which this place was filled as it was, where orders are explored.
+    """
+
+    id: str
+    score: float
+    probability: float
+    propensity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Subject[R]):
     """One answer, and the way to say what is right or wrong about it.
 
     Attributes
@@ -48,11 +118,21 @@ class Answer(Generic[R]):
     version, step
         Which snapshot answered, and at which commit of the learner.
     output
-        The label, or the number.
+        The label, the number, or the ids of the options in the order in which they are to be shown.
     scores
-        Probabilities by label; empty for regression.
+        Probabilities by label, rewards by option; empty for regression.
+    ranking
+        The options in order; of an answer made elsewhere, best first.
+    propensity
+        The probability with which this output was drawn; 1 where nothing is explored.
     asked
         Whether the service would like the right answer.
+    flags
+        What the rules found.
+    blocked
+        A rule blocked the answer: `output` is the configured fallback.
+    model_version
+        Of the generator, where the answer was made elsewhere.
     feedback_expires_at
         Until when feedback is taken, RFC 3339.
     raw
@@ -63,17 +143,22 @@ class Answer(Generic[R]):
     model: str
     version: int
     step: int
-    output: Output
+    output: Output = field(hash=False)
     scores: Mapping[str, float] = field(hash=False)
+    ranking: tuple[RankedOption, ...]
     uncertainty: float
+    propensity: float
     asked: bool
+    flags: tuple[Flag, ...]
+    blocked: bool
+    model_version: str | None
     feedback_expires_at: str | None
     raw: Mapping[str, Any] = field(repr=False, compare=False)
-    _say: Callable[..., R] = field(repr=False, compare=False)
+    _send: Callable[[dict[str, Any]], R] = field(repr=False, compare=False)
 
     @classmethod
-    def read(cls, say: Callable[..., R], reply: Mapping[str, Any]) -> Answer[R]:
-        """Return the answer in a reply; `say` is the client's `feedback`."""
+    def read(cls, send: Callable[[dict[str, Any]], R], reply: Mapping[str, Any]) -> Answer[R]:
+        """Return the answer in a reply; `send` takes the bodies of feedback on it."""
         return cls(
             prediction_id=reply["prediction_id"],
             model=reply["model"],
@@ -81,107 +166,46 @@ class Answer(Generic[R]):
             step=reply["step"],
             output=reply["output"],
             scores=reply["scores"],
+            ranking=tuple(read_as(RankedOption, option) for option in reply.get("ranking", ())),
             uncertainty=reply["uncertainty"],
+            propensity=reply["propensity"],
             asked=reply["ask"] is not None,
+            flags=tuple(map(Flag.model_validate, reply["flags"])),
+            blocked=reply["blocked"],
+            model_version=reply.get("model_version"),
             feedback_expires_at=reply["feedback_expires_at"],
             raw=reply,
-            _say=say,
+            _send=send,
         )
 
-    def correct(self, value: Output, **fields: Unpack[FeedbackFields]) -> R:
-        """Say what the right answer is."""
-        return self._say(self._id(), "correction", value, **fields)
-
-    def thumbs(self, *, up: bool, **fields: Unpack[FeedbackFields]) -> R:
-        """Say whether the answer is good, without saying which one would be."""
-        return self._say(self._id(), "thumbs", up, **fields)
-
-    def _id(self) -> str:
-        if self.prediction_id is None:
-            detail = "this answer was given while its log was away: it takes no feedback"
-            raise PredictionGone({"status": 404, "code": "not_logged", "detail": detail})
-        return self.prediction_id
+    def _named(self) -> dict[str, Any]:
+        return {"prediction_id": id_of(self)}
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """Acknowledges one signal.
+class NamedAnswer(Subject[R]):
+    """The answer under a name of the caller's own: `external_id`, or the latest of a session."""
 
-    Attributes
-    ----------
-    status
-        `accepted`, or `duplicate`: it had been accepted before, and is learned once.
-    durability
-        What the signal survives: `fsynced` (a power cut), `os` (kill -9 of the store, not a power
-        cut), `none`, or `unknown`.
-    """
-
-    feedback_id: str | None
-    prediction_id: str
     model: str
-    status: str
-    durability: str
+    external_id: str | None
+    session_id: str | None
+    _send: Callable[[dict[str, Any]], R] = field(repr=False, compare=False)
 
-    @classmethod
-    def read(cls, reply: Mapping[str, Any]) -> Receipt:
-        """Return the receipt in a reply."""
-        return cls(
-            feedback_id=reply["feedback_id"],
-            prediction_id=reply["prediction_id"],
-            model=reply["model"],
-            status=reply["status"],
-            durability=reply["durability"],
-        )
+    def _named(self) -> dict[str, Any]:
+        names = {"external_id": self.external_id, "session_id": self.session_id}
+        return {"model": self.model, **{key: name for key, name in names.items() if name}}
 
 
-@dataclass(frozen=True, slots=True)
-class BatchReceipt:
-    """Acknowledges several signals, each by itself; errors stand in their places."""
+def id_of(answer: Answer[Any] | str) -> str:
+    """Return the prediction id of an answer; an id is returned as it is.
 
-    accepted: int
-    duplicates: int
-    rejected: int
-    results: tuple[Receipt | ApiError, ...]
-
-    @classmethod
-    def read(cls, reply: Mapping[str, Any]) -> BatchReceipt:
-        """Return the receipts in a reply."""
-        results = tuple(
-            Receipt.read(item) if "durability" in item else api_error(item)
-            for item in reply["results"]
-        )
-        return cls(reply["accepted"], reply["duplicates"], reply["rejected"], results)
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What became of a signal.
-
-    Attributes
-    ----------
-    status
-        `accepted` (not learned yet), `learned`, `quarantined` or `rolled_back`.
-    reason
-        Why it was set aside.
-    lineage, step
-        The commit of the learner that learned it.
+    Raises
+    ------
+    PredictionGone
+        It was given without a log.
     """
-
-    feedback_id: str
-    status: str
-    reason: str | None
-    lineage: int | None
-    step: int | None
-    raw: Mapping[str, Any] = field(repr=False, compare=False)
-
-    @classmethod
-    def read(cls, reply: Mapping[str, Any]) -> Fate:
-        """Return the fate in a reply."""
-        return cls(
-            feedback_id=reply["feedback_id"],
-            status=reply["status"],
-            reason=reply.get("reason"),
-            lineage=reply.get("lineage"),
-            step=reply.get("step"),
-            raw=reply,
-        )
+    found = answer if isinstance(answer, str) else answer.prediction_id
+    if found is None:
+        detail = "this answer was given while its log was away: it takes no feedback"
+        raise PredictionGone({"status": 404, "code": "not_logged", "detail": detail})
+    return found

@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from online_learner.client.errors import NotReachable
@@ -32,6 +33,16 @@ class Place:
             return ipaddress.ip_address(host).is_loopback
         except ValueError:
             return host == "localhost"
+
+    def options(self, timeout_s: float) -> dict[str, Any]:
+        """Return the arguments of an httpx client that goes there."""
+        headers = {} if self.key is None else {"authorization": f"Bearer {self.key}"}
+        return {
+            "base_url": self.url,
+            "headers": headers,
+            "timeout": timeout_s,
+            "trust_env": not self.is_local,
+        }
 
 
 def locate(url: str | None = None, key: str | None = None, *, folder: Path | None = None) -> Place:

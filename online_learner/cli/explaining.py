@@ -1,0 +1,113 @@
+"""`explain` and `receipt`: what became of an answer, and of what was said about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from online_learner.cli.output import AsJson, cell, connect, pairs, said, show, table, when
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (explain, receipt):
+        app.command()(command)
+
+
+def explain(prediction_id: str, *, as_json: AsJson = False) -> None:
+    """Tell the whole story of one answer: what it saw, who said what, what became of that."""
+    with connect() as client:
+        story = client.prediction(prediction_id)
+    show(story, as_json=as_json, text=lambda: _tell(story))
+
+
+def _tell(story: dict[str, Any]) -> None:
+    record = story["prediction"]
+    pairs(_answer(record))
+    if record["options"]:
+        table(("option", "score", "propensity", "features"), _option_rows(record))
+    for role, shadow in record["shadows"].items():
+        weights = f"version {shadow['version']}, step {shadow['step']}"
+        typer.echo(f"unseen, {role} ({weights}): {said(shadow['output'])}")
+    if story["live_because"] is not None:
+        typer.echo(f"It was live because: {story['live_because']['sentence']}")
+    if not story["feedback"]:
+        typer.echo("Nothing has been said about it.")
+        return
+    replaced = {signal["supersedes"] for signal in story["feedback"]}
+    columns = ("kind", "value", "source", "status", "served", "why", "comment")
+    table(columns, (_signal_row(signal, replaced) for signal in story["feedback"]))
+
+
+def _answer(record: dict[str, Any]) -> dict[str, object]:
+    from online_learner.chat import shared_context
+
+    found: dict[str, object] = {
+        "model": record["model"],
+        "answer": said(record["output"]),
+        "scores": _listed(record["scores"], " "),
+        "by": f"{record['role']}, version {record['version']}, step {record['step']}",
+        "asked for a label": (record["ask"] or {}).get("reason"),
+        "user": record["user_id"],
+        "features": _listed(shared_context(record["features"]), "="),
+    }
+    others: dict[str, object] = {
+        "made by": record["model_version"],
+        "parameters": _listed(record["parameters"], "="),
+        "flags": ", ".join(f"{flag['rule']} ({flag['severity']})" for flag in record["flags"]),
+        "served instead": cell(record["fallback"]) if record["blocked"] else None,
+    }
+    return found | {name: value for name, value in others.items() if value}
+
+
+def _option_rows(record: dict[str, Any]) -> list[tuple[object, ...]]:
+    """Return the options in the order in which they were shown, those not shown behind them."""
+    options = {option["id"]: option["features"] for option in record["options"]}
+    propensities = dict(zip(record["output"], record["propensities"], strict=False))
+    order = [*record["output"], *(name for name in options if name not in record["output"])]
+    return [
+        (name, record["scores"].get(name), propensities.get(name), _listed(options[name], "="))
+        for name in order
+    ]
+
+
+def _listed(values: dict[str, Any], sign: str) -> str:
+    return ", ".join(f"{name}{sign}{cell(value)}" for name, value in values.items())
+
+
+def _signal_row(signal: dict[str, Any], replaced: set[str]) -> tuple[object, ...]:
+    status = signal["status"]
+    if "step" in signal:
+        status += f" at step {signal['step']}"
+    if signal["feedback_id"] in replaced:
+        status += ", superseded"
+    value = said(signal["value"])
+    why = signal.get("reason") or ", ".join(signal["reasons"])
+    served = _served(signal.get("served"))
+    return signal["kind"], value, signal["source"], status, served, why, signal["comment"]
+
+
+def _served(served: dict[str, Any] | None) -> str | None:
+    if served is None:
+        return None
+    return f"{when(served['at'])} by version {served['version']}, step {served['step']}"
+
+
+def receipt(feedback_id: str, *, as_json: AsJson = False) -> None:
+    """Tell what became of one thing that was said: learned when, in which version, served when."""
+    with connect() as client:
+        fate = client.receipt(feedback_id)
+    signal = fate.raw["feedback"]
+    learned = None if fate.learned_at is None else f"{when(fate.learned_at)}, at step {fate.step}"
+    lines = {
+        "said": f"{signal['kind']} {said(signal['value'])}",
+        "by": signal["source"],
+        "status": fate.status,
+        "why": fate.reason,
+        "learned": learned,
+        "first version": fate.version,
+        "served": _served(fate.raw.get("served")),
+        "superseded by": fate.superseded_by,
+    }
+    show(dict(fate.raw), as_json=as_json, text=lambda: pairs(lines))

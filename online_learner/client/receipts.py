@@ -1,0 +1,139 @@
+"""Receipts for what was said, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from online_learner.client.errors import ApiError, api_error
+from online_learner.client.reading import read_as
+
+
+@dataclass(frozen=True, slots=True)
+class SignalReceipt:
+    """Acknowledges one signal of several that were sent as one."""
+
+    kind: str
+    feedback_id: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Acknowledges one signal, or several that were sent as one.
+
+    Attributes
+    ----------
+    feedback_id
+        Of the signal, or of the first of several. None for a dry run.
+    status
+        `accepted`, or `duplicate`: it had been accepted before, and is learned once.
+    durability
+        What the signal survives: `fsynced` (a power cut), `os` (kill -9 of the store, not a power
+        cut), `none`, or `unknown`.
+    signals
+        Each of several; empty where there was one.
+    """
+
+    feedback_id: str | None
+    prediction_id: str
+    model: str
+    status: str
+    durability: str
+    signals: tuple[SignalReceipt, ...] = ()
+
+    @classmethod
+    def read(cls, reply: Mapping[str, Any]) -> Receipt:
+        """Return the receipt in a reply."""
+        return cls(
+            feedback_id=reply["feedback_id"],
+            prediction_id=reply["prediction_id"],
+            model=reply["model"],
+            status=reply["status"],
+            durability=reply["durability"],
+            signals=tuple(read_as(SignalReceipt, one) for one in reply.get("signals", ())),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReceipt:
+    """Acknowledges several payloads, each by itself; errors stand in their places."""
+
+    accepted: int
+    duplicates: int
+    rejected: int
+    results: tuple[Receipt | ApiError, ...]
+
+    @classmethod
+    def read(cls, reply: Mapping[str, Any]) -> BatchReceipt:
+        """Return the receipts in a reply."""
+        results = tuple(
+            Receipt.read(item) if "durability" in item else api_error(item)
+            for item in reply["results"]
+        )
+        return cls(reply["accepted"], reply["duplicates"], reply["rejected"], results)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBy:
+    """The first answer that rests on a signal: by which weights, and when (seconds since 1970)."""
+
+    version: int
+    step: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a signal.
+
+    Attributes
+    ----------
+    status
+        `accepted` (not learned yet), `learned`, `kept` (valid, and nothing to learn from it here),
+        `quarantined` or `rolled_back`.
+    reason
+        Why it was kept or quarantined.
+    lineage, step, learned_at
+        The commit of the learner that learned it, and when (seconds since 1970).
+    version
+        The first kept snapshot that has learned it.
+    served
+        The first answer that rests on it.
+    supersedes, superseded_by
+        The id of what the same source had said before, or said later, in the same kind about the
+        same answer.
+    raw
+        The reply as it came.
+    """
+
+    feedback_id: str
+    status: str
+    reason: str | None
+    lineage: int | None
+    step: int | None
+    learned_at: float | None
+    version: int | None
+    served: ServedBy | None
+    supersedes: str | None
+    superseded_by: str | None
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def read(cls, reply: Mapping[str, Any]) -> Fate:
+        """Return the fate in a reply."""
+        served = reply.get("served")
+        return cls(
+            feedback_id=reply["feedback_id"],
+            status=reply["status"],
+            reason=reply.get("reason"),
+            lineage=reply.get("lineage"),
+            step=reply.get("step"),
+            learned_at=reply.get("learned_at"),
+            version=reply.get("version"),
+            served=None if served is None else read_as(ServedBy, served),
+            supersedes=reply["supersedes"],
+            superseded_by=reply["superseded_by"],
+            raw=reply,
+        )

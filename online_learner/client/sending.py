@@ -1,0 +1,178 @@
+"""How a call is written, when it may be sent again, and how its reply is read."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+import httpx2
+
+from online_learner.client.errors import ApiError, NotReachable, api_error
+
+T = TypeVar("T")
+Json: TypeAlias = dict[str, Any]
+Outcome: TypeAlias = httpx2.Response | httpx2.RequestError
+Repeat: TypeAlias = Literal["always", "refused", "unsent"]
+
+_UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+_BROKEN = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
+_AWAY, _DEFECT = HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INTERNAL_SERVER_ERROR
+_BUSY = frozenset({429, 503})
+_GATEWAY = frozenset({429, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a call is sent, and how long to wait in between.
+
+    Parameters
+    ----------
+    attempts
+        The most times that one call is sent.
+    first_s
+        The first wait; each one after it is twice as long, less a random part of up to a half.
+    longest_s
+        No wait is longer. A `Retry-After` beyond it ends the retries.
+    random
+        Draws the random part, from [0, 1).
+    """
+
+    attempts: int = 4
+    first_s: float = 0.1
+    longest_s: float = 5.0
+    random: Callable[[], float] = random.random
+
+    def wait_s(self, attempt: int, retry_after_s: float | None = None) -> float | None:
+        """Return how long to wait after an attempt, counted from 1; None: give up.
+
+        >>> retry = Retry(random=lambda: 0.0)
+        >>> [retry.wait_s(attempt) for attempt in (1, 2, 3, 4)]
+        [0.1, 0.2, 0.4, None]
+        >>> retry.wait_s(1, retry_after_s=2.0), retry.wait_s(1, retry_after_s=60.0)
+        (2.0, None)
+        """
+        if attempt >= self.attempts or (retry_after_s or 0.0) > self.longest_s:
+            return None
+        backoff_s = self.first_s * 2.0 ** (attempt - 1) * (1 - self.random() / 2)
+        return max(min(backoff_s, self.longest_s), retry_after_s or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One call of the API.
+
+    Parameters
+    ----------
+    read
+        Turns the JSON of the reply into the result.
+    repeat
+        When it may be sent again: `always` (it is a read, or carries an idempotency key), `refused`
+        (the service did not take it), `unsent` (it never left).
+    probe
+        A 503 is an answer, and is read.
+    """
+
+    method: str
+    path: str
+    read: Callable[[Json], T]
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    repeat: Repeat = "always"
+    probe: bool = False
+
+    def request(self) -> dict[str, Any]:
+        """Return the arguments of httpx's `request`."""
+        headers = dict(self.headers)
+        if self.body is None:
+            return {"method": self.method, "url": self.path, "headers": headers}
+        headers["content-type"] = "application/json"
+        content = json.dumps(self.body, allow_nan=False, default=_plain, separators=(",", ":"))
+        return {"method": self.method, "url": self.path, "headers": headers, "content": content}
+
+    def course(self, retry: Retry) -> Generator[float, Outcome, T]:
+        """Yield how long to wait before each sending, take what came of it, return the result.
+
+        Raises
+        ------
+        ApiError, NotReachable
+            The last attempt failed, or another one would not be safe.
+        """
+        wait_s = 0.0
+        for attempt in itertools.count(1):
+            outcome = yield wait_s
+            if isinstance(outcome, httpx2.Response) and self._succeeded(outcome):
+                return self.read(_json(outcome))
+            again_s = retry.wait_s(attempt, _retry_after_s(outcome))
+            if again_s is None or not self._may_repeat(outcome):
+                raise _error(outcome, attempt)
+            wait_s = again_s
+        raise AssertionError  # the count has no end
+
+    def _succeeded(self, response: httpx2.Response) -> bool:
+        return response.is_success or (self.probe and response.status_code == _AWAY)
+
+    def _may_repeat(self, outcome: Outcome) -> bool:
+        if not isinstance(outcome, httpx2.Response):
+            return isinstance(outcome, _UNSENT if self.repeat != "always" else _BROKEN)
+        if self.repeat == "always":
+            # HAProxy says 500 where it found no replica; the application's own has a problem.
+            status = outcome.status_code
+            return status in _GATEWAY or (status == _DEFECT and not _is_problem(outcome))
+        return self.repeat == "refused" and outcome.status_code in _BUSY
+
+
+def _json(response: httpx2.Response) -> Json:
+    try:
+        found = response.json()
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ApiError(
+            {
+                "status": response.status_code,
+                "code": "not_json",
+                "detail": f"{response.url} does not speak this API: is the address right?",
+            }
+        )
+    return found
+
+
+def _error(outcome: Outcome, attempts: int) -> ApiError | NotReachable:
+    if isinstance(outcome, httpx2.Response):
+        if _is_problem(outcome):
+            return api_error(_json(outcome))
+        detail = f"{outcome.url} answered {outcome.status_code} {outcome.reason_phrase}"
+        return ApiError({"status": outcome.status_code, "detail": detail})
+    url = outcome.request.url
+    place = f"{url.scheme}://{url.netloc.decode()}"
+    what = str(outcome) or type(outcome).__name__
+    return NotReachable(
+        f"no answer from {place} after {attempts} attempt{'s' * (attempts > 1)} ({what}). Is it "
+        "running? Start it with `online-learner up`, or set OL_URL; `online-learner doctor` tells "
+        "more."
+    )
+
+
+def _is_problem(response: httpx2.Response) -> bool:
+    return response.headers.get("content-type", "").startswith("application/problem+json")
+
+
+def _retry_after_s(outcome: Outcome) -> float | None:
+    if not isinstance(outcome, httpx2.Response):
+        return None
+    text = outcome.headers.get("retry-after", "")
+    return float(text) if text.isdecimal() else None
+
+
+def _plain(value: Any) -> Any:
+    """Return numpy's numbers as Python's own, and pydantic's objects (OpenAI's, say) as dicts."""
+    if hasattr(value, "item") and hasattr(value, "dtype"):
+        return value.item()
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} cannot be sent: use numbers, strings and booleans")

@@ -1,0 +1,266 @@
+"""The client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx2
+
+from online_learner.client import calls, rewards, signals
+from online_learner.client.answers import Answer, NamedAnswer, id_of
+from online_learner.client.errors import ApiError
+from online_learner.client.fields import FeedbackFields, LogFields, PredictFields, SignalFields
+from online_learner.client.place import locate
+from online_learner.client.receipts import BatchReceipt, Fate, Receipt
+from online_learner.client.sending import Call, Json, Outcome, Retry
+
+T = TypeVar("T")
+
+
+class Client:
+    """A connection to the service. Safe to share between threads.
+
+    Parameters
+    ----------
+    url, key
+        Where the service is, and a key for it; else `OL_URL` and `OL_API_KEY`, else what a running
+        `online-learner up` wrote into `OL_DATA_DIR` or `./.online_learner`.
+    timeout_s
+        For connecting, and for each read and write. An attempt may take that long, and there are
+        at most `retry.attempts`.
+    retry
+        How often, and how long to wait in between.
+    sleep, transport
+        For tests.
+
+    Raises
+    ------
+    NotReachable
+        No service is known.
+
+    Every method raises `ApiError` where the service refuses, `NotReachable` where no answer comes.
+
+    Examples
+    --------
+    >>> reply = {"durability": "fsynced", "models": [{"model": "phishing", "version": 3}]}
+    >>> here = httpx2.MockTransport(lambda request: httpx2.Response(200, json=reply))
+    >>> with Client("http://learner:8000", "ol_key", transport=here) as client:
+    ...     client.models()
+    [{'model': 'phishing', 'version': 3}]
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        timeout_s: float = 10.0,
+        retry: Retry | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        place = locate(url, key)
+        self.url = place.url
+        self._http = httpx2.Client(transport=transport, **place.options(timeout_s))
+        self._retry = retry or Retry()
+        self._sleep = sleep
+
+    def _send(self, call: Call[T]) -> T:
+        request, course = call.request(), call.course(self._retry)
+        wait_s = next(course)
+        while True:
+            if wait_s:
+                self._sleep(wait_s)
+            outcome: Outcome
+            try:
+                outcome = self._http.request(**request)
+            except httpx2.RequestError as error:
+                outcome = error
+            try:
+                wait_s = course.send(outcome)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+
+    def predict(
+        self, model: str, features: Mapping[str, Any], **fields: Unpack[PredictFields]
+    ) -> Answer[Receipt]:
+        """Ask for one answer. It is in the log, and open for feedback, when this returns.
+
+        Examples
+        --------
+        >>> reply = {"prediction_id": "AbC", "model": "spam", "version": 2, "step": 40,
+        ...          "output": "spam", "scores": {"spam": 0.9, "ham": 0.1}, "uncertainty": 0.1,
+        ...          "propensity": 1.0, "ask": None, "flags": [], "blocked": False,
+        ...          "feedback_expires_at": "2030-01-01T00:00:00.000Z"}
+        >>> here = httpx2.MockTransport(lambda request: httpx2.Response(200, json=reply))
+        >>> client = Client("http://learner:8000", "ol_key", transport=here)
+        >>> answer = client.predict("spam", {"length": 120, "links": 3}, user_id="ada")
+        >>> answer.output, answer.scores["spam"], answer.version
+        ('spam', 0.9, 2)
+        """
+        return self._send(calls.predict(self._say, model, features, fields))
+
+    def predict_batch(
+        self, model: str, instances: Iterable[Mapping[str, Any]]
+    ) -> list[Answer[Receipt] | ApiError]:
+        """Ask for several answers, `{"features": ...}` each; errors stand in their places."""
+        return self._send(calls.predict_batch(self._say, model, instances))
+
+    def log(
+        self,
+        model: str,
+        *,
+        outputs: Iterable[str | Mapping[str, Any]],
+        prompt: str | None = None,
+        messages: Sequence[Any] | None = None,
+        **fields: Unpack[LogFields],
+    ) -> Answer[Receipt]:
+        """Log an answer that was made elsewhere, so that feedback on it joins.
+
+        Parameters
+        ----------
+        outputs
+            What was made: texts, or `{"id", "text" or "json", "logprobs"}`. Where it has none, an
+            output's id is its place, from "0".
+        prompt, messages
+            What was asked: one of the two.
+        """
+        asked = calls.generated(prompt, messages, outputs)
+        return self._send(calls.log(self._say, model, asked, fields))
+
+    def log_chat(
+        self, model: str, request: Any, response: Any, **fields: Unpack[LogFields]
+    ) -> Answer[Receipt]:
+        """Log an OpenAI chat request and its response, as they are: dicts or OpenAI's objects.
+
+        The response's `id` is the `external_id` of the answer, its `model` the `model_version`.
+        """
+        asked = {"request": request, "response": response}
+        return self._send(calls.log(self._say, model, asked, fields))
+
+    def score(
+        self,
+        model: str,
+        *,
+        outputs: Iterable[str | Mapping[str, Any]],
+        prompt: str | None = None,
+        messages: Sequence[Any] | None = None,
+    ) -> list[float]:
+        """Return the rewards that the reward model gives to some outputs. Nothing is logged."""
+        return self._send(calls.score(model, calls.generated(prompt, messages, outputs)))
+
+    def reward_func(self, model: str) -> Callable[..., list[float]]:
+        """Return the reward model as a reward function of TRL; see `rewards`."""
+
+        def reward(prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:
+            groups = rewards.by_prompt(prompts, completions)
+            found = [self._send(calls.score(model, asked)) for _, asked in groups]
+            return rewards.in_order([places for places, _ in groups], found)
+
+        reward.__name__ = model
+        return reward
+
+    def feedback(
+        self, prediction_id: str, kind: str, value: Any = None, **fields: Unpack[SignalFields]
+    ) -> Receipt:
+        """Say one thing about one answer. It is durable, and learned once, when this returns.
+
+        Each call is a signal of its own. Give the same `idempotency_key` to say the same thing
+        again, from another process or after a restart.
+
+        Parameters
+        ----------
+        kind, value
+            `signals` has the kinds; some have other fields than a value.
+
+        Raises
+        ------
+        PredictionGone
+            The id is unknown, or its window is closed: drop the signal.
+        """
+        signal = signals.of_kind(kind, value)
+        return self._say({"prediction_id": prediction_id, **signal, **fields})
+
+    def about(
+        self, model: str, *, external_id: str | None = None, session_id: str | None = None
+    ) -> NamedAnswer[Receipt]:
+        """Name an answer by your own id for it, or the latest answer of a session.
+
+        Nothing is sent before something is said: `client.about("chat", session_id="s").rate(4)`.
+        """
+        return NamedAnswer(model, external_id, session_id, self._say)
+
+    def prefer(
+        self,
+        chosen: Answer[Any] | str,
+        rejected: Answer[Any] | str,
+        **fields: Unpack[FeedbackFields],
+    ) -> Receipt:
+        """Say which of two answers of a model is better: answers, or their prediction ids."""
+        return self._say({**signals.preference(id_of(chosen), id_of(rejected)), **fields})
+
+    def _say(self, body: Json) -> Receipt:
+        return self._send(calls.feedback(body))
+
+    def feedback_batch(self, items: Iterable[Mapping[str, Any]]) -> BatchReceipt:
+        """Say several things, `{"prediction_id", "kind", "value", ...}` each, each by itself."""
+        return self._send(calls.feedback_batch(items))
+
+    def receipt(self, feedback_id: str) -> Fate:
+        """Tell what became of a signal."""
+        return self._send(calls.receipt(feedback_id))
+
+    def prediction(self, prediction_id: str) -> Json:
+        """Tell the whole story of an answer: the record, and what was said about it."""
+        return self._send(calls.prediction(prediction_id))
+
+    def models(self) -> list[Json]:
+        """Tell who answers for each model, how far its learner is, and who is alive."""
+        return self._send(calls.models())
+
+    def model(self, model: str) -> Json:
+        """Tell the same of one model."""
+        return self._send(calls.model(model))
+
+    def versions(self, model: str) -> list[Json]:
+        """List the kept snapshots, oldest first."""
+        return self._send(calls.versions(model))
+
+    def verdicts(self, model: str, *, count: int = 100) -> list[Json]:
+        """List the newest decisions with the numbers behind them, newest first."""
+        return self._send(calls.verdicts(model, count))
+
+    def promote(self, model: str, version: int, *, dry_run: bool = False) -> Json:
+        """Let a version answer, by hand."""
+        body = {"version": version, "dry_run": dry_run}
+        return self._send(calls.operation(model, "promote", body))
+
+    def rollback(self, model: str, version: int | None = None, *, dry_run: bool = False) -> Json:
+        """Go back to the version before, or to the one named, and freeze."""
+        body = {"version": version, "dry_run": dry_run}
+        return self._send(calls.operation(model, "rollback", body))
+
+    def freeze(self, model: str) -> Json:
+        """Let what answers now go on answering: nothing is promoted."""
+        return self._send(calls.operation(model, "freeze"))
+
+    def thaw(self, model: str) -> Json:
+        """Let the gate decide again."""
+        return self._send(calls.operation(model, "thaw"))
+
+    def ready(self) -> Json:
+        """Tell whether store, weights and writers are all there: `{"ready": bool, ...}`."""
+        return self._send(calls.ready())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
