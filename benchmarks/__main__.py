@@ -1,14 +1,15 @@
-"""Run the benchmarks: `python -m benchmarks [serving|learning|latency|drift] [--quick]`."""
+"""Run one: `python -m benchmarks [serving|learning|learners|latency|drift] [--quick]`, or all."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import drift, latency, learning, serving
+from benchmarks import drift, latency, learners, learning, serving
 
 ALL = {
     "serving": serving.main,
     "learning": learning.main,
+    "learners": learners.main,
     "latency": latency.main,
     "drift": drift.main,
 }

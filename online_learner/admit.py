@@ -7,6 +7,7 @@ becomes the `Feedback` that is appended. Nothing here touches the store.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from online_learner.errors import Invalid, did_you_mean
@@ -68,8 +69,19 @@ class Admission:
                 code="kind_not_applicable",
             )
 
+    def read_comment(self, comment: str | None) -> list[Flag]:
+        """Return what the rules find in a comment; raise `Invalid` where one of them blocks it."""
+        flags = [] if comment is None else self._rules.of_comment(comment)
+        _refuse_blocked(flags, "/comment")
+        return flags
+
     def admit(
-        self, signal: Any, request: FeedbackRequest, source: str, record: Prediction | None
+        self,
+        signal: Any,
+        request: FeedbackRequest,
+        source: str,
+        record: Prediction | None,
+        noted: Sequence[Flag] = (),
     ) -> Feedback:
         """Return one signal as it is kept.
 
@@ -79,6 +91,8 @@ class Admission:
             The payload that the signal came in: who says it, and where.
         record
             The answer, where `needs_record`.
+        noted
+            What `read_comment` found in the payload's comment.
 
         Raises
         ------
@@ -95,16 +109,14 @@ class Admission:
             comment=request.comment,
             interface=None if request.interface is None else request.interface.model_dump(),
             observed_at=request.observed_at,
-            flags=self._flags(signal, request.comment),
+            flags=[*noted, *self._flags(signal)],
         )
 
-    def _flags(self, signal: Any, comment: str | None) -> list[Flag]:
-        flags = [] if comment is None else self._rules.of_comment(comment)
-        _refuse_blocked(flags, "/comment")
-        if isinstance(signal, Correction):
-            found = self._rules.of_correction(signal.value)
-            _refuse_blocked(found, "/value")
-            flags = [*flags, *found]
+    def _flags(self, signal: Any) -> list[Flag]:
+        if not isinstance(signal, Correction):
+            return []
+        flags = self._rules.of_correction(signal.value)
+        _refuse_blocked(flags, "/value")
         return flags
 
     def _value(self, signal: Any, record: Prediction | None) -> Any:
@@ -131,7 +143,9 @@ class Admission:
         if value is None:  # none of these
             return None
         found = _shown(record, value, "/value")
-        return target_value(found, self._spec) if self._spec.task == "classification" else found
+        if self._spec.task == "classification":
+            return target_value(found, self._spec)
+        return label_key(found)  # an option's id, sent as a number
 
     def _category(self, value: str) -> str:
         known = self._spec.categories
@@ -189,7 +203,8 @@ def _preference(signal: Preference, record: Prediction | None) -> dict[str, str]
 def _shown(record: Prediction | None, value: Label, place: str) -> Any:
     """Return what was shown under this name; raises `Invalid` with code `not_served`."""
     assert record is not None
-    shown = record.shown()
+    # In a blocked answer's place users saw the fallback; what was made elsewhere was shown there.
+    shown = [] if record.blocked and record.role != "external" else record.shown()
     if label_key(value) in shown:
         return value
     some = ", ".join(shown[:10]) + (", ..." if len(shown) > 10 else "")

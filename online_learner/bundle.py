@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from online_learner.learners import Answer, Learner, Ranker
+from online_learner.learners import Answer, Learner, Ranker, is_ranker
 from online_learner.schema import Aliases, Option, Shadow, finite
 
 CANNOT_TAKE = (TypeError, ValueError, KeyError, ArithmeticError)  # these features, says a learner
@@ -26,20 +26,19 @@ class Weights:
 
         A ranking is by score, best first; equal scores keep the order in which they came.
         """
-        if isinstance(self.learner, Ranker):
+        if is_ranker(self.learner):
             scores = self.score(features, [option.features for option in options])
             named = {option.id: score for option, score in zip(options, scores, strict=True)}
             found = Answer(best_first(named), named)
         else:
-            found = self.learner.predict([features])[0]
+            found = cast("Learner", self.learner).predict([features])[0]
         self._check(list(found.scores.values()))
         self._check([found.output] if isinstance(found.output, float) else [])
         return found
 
     def score(self, features: dict[str, Any], options: Sequence[Mapping[str, Any]]) -> list[float]:
         """Return the reward of each option; raises where one is not finite."""
-        assert isinstance(self.learner, Ranker)
-        scores = self.learner.score(features, [dict(option) for option in options])
+        scores = cast("Ranker", self.learner).score(features, [dict(o) for o in options])
         self._check(scores)
         return scores
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from online_learner.admit import Admission
 from online_learner.bundle import Bundle
@@ -226,13 +226,19 @@ class Loop:
     async def turn(self, model: str) -> None:
         """Learn all that has arrived, judge it, promote on evidence, and swap the weights in."""
         stages = self.stages(model)
-        while await stages.trainer.turn():
-            pass
-        if not self.live:
-            await stages.trainer.publish()
+        await self.learn(model)
+        await stages.trainer.publish()
         while await stages.gatekeeper.turn():
             pass
         await stages.follower.refresh()
+        if self.live:
+            stages.predictor.bundle = _alive(stages)
+
+    async def learn(self, model: str) -> None:
+        """Learn all that has arrived, and no more; in a live loop the next answer rests on it."""
+        stages = self.stages(model)
+        while await stages.trainer.turn() == stages.spec.batch_max:
+            pass
         if self.live:
             stages.predictor.bundle = _alive(stages)
 
@@ -252,7 +258,6 @@ def _alive(stages: Stages) -> Bundle | None:
     bundle, trainer = stages.predictor.bundle, stages.trainer
     if bundle is None or not bundle.aliases.following or bundle.aliases.pinned:
         return bundle
-    at, learner = trainer.at, trainer.learner
-    assert isinstance(learner, Learner | Ranker)
+    at, learner = trainer.at, cast("Learner | Ranker", trainer.learner)
     champion = replace(bundle.champion, lineage=at.lineage, step=at.step, learner=learner)
     return replace(bundle, champion=champion)

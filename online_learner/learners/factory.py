@@ -100,7 +100,7 @@ def _make(spec: ModelSpec) -> Any:
     if isinstance(made, Estimator):
         return _river(made, spec)
     if type(made).__module__.startswith("torch.") or hasattr(made, "state_dict"):
-        from online_learner.learners.torch_head import module
+        from online_learner.learners.torch_module import module
 
         return module(made, spec=spec)
     return made
