@@ -26,6 +26,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-learners: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks learners $(ARGS)
 
 docs: $(READY)

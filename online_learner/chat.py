@@ -6,10 +6,17 @@ from typing import Any
 
 
 def shared_context(features: dict[str, Any]) -> dict[str, Any]:
-    """Return what the options of a question share: a chat's messages as one text."""
-    if "messages" not in features:
+    """Return what the options of a question share: a chat's messages as one text.
+
+    A feature of that name that is no chat is a feature like any other.
+
+    >>> shared_context({"messages": "unread"})
+    {'messages': 'unread'}
+    """
+    messages = features.get("messages")
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
         return features
-    return {"prompt": chat_text(features["messages"])}
+    return {"prompt": chat_text(messages)}
 
 
 def chat_text(messages: list[dict[str, Any]]) -> str:

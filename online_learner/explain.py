@@ -15,6 +15,7 @@ from online_learner.schema import Feedback, Prediction, Served, Step, Verdict
 from online_learner.store import Entry, Fields
 
 PAGE = 500
+MOMENT_MS = 50  # that one script may take
 
 
 async def receipt(registry: Registry, address: Address) -> dict[str, Any]:
@@ -22,8 +23,8 @@ async def receipt(registry: Registry, address: Address) -> dict[str, Any]:
 
     `status` is `accepted` (not learned yet), `learned` (with the step, the first version that has
     it, and the first answer that rests on it), `kept` (valid, and nothing to learn from it here),
-    `quarantined` or `rolled_back`. `supersedes` and `superseded_by` name the entries of the same
-    source's other opinions of this kind on this answer.
+    `quarantined` or `rolled_back`. `supersedes` and `superseded_by` are the ids of what the same
+    source had said before, or said later, in this kind about this answer.
     """
     entries = await registry.store.range(registry.keys.feedback, address.entry, address.entry)
     if not entries or entries[0][1].get(b"n", b"").decode() != address.nonce:
@@ -34,19 +35,31 @@ async def receipt(registry: Registry, address: Address) -> dict[str, Any]:
     return {
         "model": registry.model,
         "feedback": Feedback.model_validate_json(fields[b"f"]).model_dump(),
-        "supersedes": fields[b"s"].decode() if b"s" in fields else None,
+        "supersedes": await _predecessor(registry, fields),
         "superseded_by": await _successor(registry, entry, fields),
         **await _fate(registry, entry),
     }
 
 
+async def _predecessor(registry: Registry, fields: Fields) -> str | None:
+    """Return the id of the signal whose place this one took."""
+    before = fields.get(b"s", b"").decode()
+    found = await registry.store.range(registry.keys.feedback, before, before) if before else []
+    return _feedback_id(registry, *found[0]) if found else None
+
+
 async def _successor(registry: Registry, entry: str, fields: Fields) -> str | None:
-    """Return the signal that took the place of this one."""
+    """Return the id of the signal that took the place of this one."""
     prediction = fields.get(b"p", b"").decode()
     async for later, others in _said_of(registry, prediction):
         if others.get(b"s", b"").decode() == entry:
-            return later
+            return _feedback_id(registry, later, others)
     return None
+
+
+def _feedback_id(registry: Registry, entry: str, fields: Fields) -> str:
+    address = Address(*entry_order(entry), fields[b"n"].decode())
+    return registry.keyring.seal("feedback", registry.model, address)
 
 
 async def _said_of(registry: Registry, prediction: str) -> AsyncIterator[Entry]:
@@ -143,19 +156,29 @@ async def _first_served(registry: Registry, entry: str, step: Step) -> dict[str,
 
 async def story(registry: Registry, address: Address, record: Prediction) -> dict[str, Any]:
     """Return one answer, everything that was said about it, and why its version was live."""
+    found = dict(await _flagged(registry, address))
+    found |= {entry: fields async for entry, fields in _said_of(registry, address.entry)}
+    ids = {entry: _feedback_id(registry, entry, fields) for entry, fields in found.items()}
     signals = []
-    async for entry, fields in _said_of(registry, address.entry):
+    for entry, fields in sorted(found.items(), key=lambda item: entry_order(item[0])):
         feedback = Feedback.model_validate_json(fields[b"f"]).model_dump()
-        supersedes = fields[b"s"].decode() if b"s" in fields else None
+        supersedes = ids.get(fields.get(b"s", b"").decode())
         fate = await _fate(registry, entry)
-        signals.append({"entry": entry, **feedback, "supersedes": supersedes, **fate})
-    signals.sort(key=lambda signal: entry_order(signal["entry"]))
+        signals.append({"feedback_id": ids[entry], **feedback, "supersedes": supersedes, **fate})
     return {
         "prediction": record.model_dump(),
         "feedback": signals,
         "learned_by": sorted({s["version"] for s in signals if s.get("version") is not None}),
         "live_because": await _why_live(registry, address),
     }
+
+
+async def _flagged(registry: Registry, address: Address) -> list[Entry]:
+    """Return the signals that rules gave with the answer: they were appended in its moment."""
+    end = f"{address.ms + MOMENT_MS}"
+    found = await registry.store.range(registry.keys.feedback, f"{address.ms}", end)
+    entry = address.entry.encode()
+    return [item for item in found if item[1].get(b"p") == entry]
 
 
 async def _why_live(registry: Registry, address: Address) -> dict[str, Any] | None:

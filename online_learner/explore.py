@@ -57,13 +57,16 @@ def _softmax(
 
 def _luce(keys: Mapping[str, float], ids: list[str], top: int) -> list[float]:
     """Return the Plackett-Luce probability of each of the first places."""
-    shift = max(keys.values(), default=0.0)
-    weights = [math.exp(keys[name] - shift) for name in ids]
-    left = list(weights)  # left[i]: the weight of all that is still there at place i
-    for i in range(len(left) - 2, -1, -1):
-        left[i] += left[i + 1]
-    pairs = zip(weights[:top], left[:top], strict=True)
-    return [weight / rest if rest > 0 else 1.0 for weight, rest in pairs]
+    propensities, left = [], -math.inf  # log of the weight of all that is still there at a place
+    for name in reversed(ids):
+        left = _log_add(left, keys[name])
+        propensities.append(math.exp(keys[name] - left))
+    return propensities[::-1][:top]
+
+
+def _log_add(a: float, b: float) -> float:
+    """Return log(exp(a) + exp(b)), without leaving logarithms: far scores underflow otherwise."""
+    return max(a, b) + math.log1p(math.exp(-abs(a - b)))
 
 
 def _epsilon(best: list[str], epsilon: float, rng: random.Random, top: int) -> Order:
@@ -71,13 +74,13 @@ def _epsilon(best: list[str], epsilon: float, rng: random.Random, top: int) -> O
     ids = list(best)
     if rng.random() < epsilon:
         rng.shuffle(ids)
-    propensities, before, by_chance, greedy = [], 1.0, epsilon, 1.0 - epsilon
+    propensities, greedy, by_chance = [], 1.0 - epsilon, epsilon  # given the places so far
     for place, name in enumerate(ids[:top]):
-        by_chance /= len(ids) - place
         greedy = greedy if name == best[place] else 0.0
-        here = by_chance + greedy
-        propensities.append(here / before)
-        before = here
+        by_chance /= len(ids) - place
+        here = greedy + by_chance
+        propensities.append(here)
+        greedy, by_chance = greedy / here, by_chance / here
     return Order(ids[:top], propensities, explored=ids[:top] != best[:top])
 
 

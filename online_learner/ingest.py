@@ -28,6 +28,7 @@ from online_learner.store.group import GroupCommit
 from online_learner.store.keys import Keys, said_field
 
 GROUP_MAX = 256
+_SUBJECTS = {"preference": ("chosen", "rejected"), "flag": ("rule",), "implicit": ("event",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +194,14 @@ class Ingest:
         """
         place = await self.locate(request)
         feedback = await self._admit(request, place, source_of(request, credential))
-        keys = Keys(place.model)
-        names = [keys.predictions, keys.feedback, keys.said(place.address.entry)]
+        keys, second = Keys(place.model), place.other or place.address
+        names = [keys.predictions, keys.feedback]
+        names += [keys.said(place.address.entry), keys.said(second.entry)]
         key = None if request.dry_run else request.idempotency_key or key
-        if key is not None:
+        if key:
             names.append(keys.seen(credential, key))
-        remember_s = int(place.address.ms / 1000 + self.window_s - self.clock()) + 1
-        arguments = _arguments(place, request, feedback, remember_s=max(1, remember_s))
+        remember_s = [self._remember_s(address) for address in (place.address, second)]
+        arguments = _arguments(place, request, feedback, remember_s)
         reply = await self._group.submit(_Call(names, arguments))
         _check_status(reply, request)
         return self._receipt(place, request, reply)
@@ -230,12 +232,16 @@ class Ingest:
             record = await self._reads.submit((place.model, place.address))
             if record is None:
                 raise _lost()
-        feedback = []
+        feedback, noted = [], admission.read_comment(request.comment)
         for index, signal in enumerate(said):
             with _placed(index, several=several):
-                found = admission.admit(signal, request, source, record)
+                found = admission.admit(signal, request, source, record, noted)
                 feedback.append(found.model_copy(update={"prediction_id": place.prediction_id}))
         return feedback
+
+    def _remember_s(self, address: Address) -> int:
+        """Return for how long what is said of an answer counts as known: to its window's end."""
+        return max(1, int(address.ms / 1000 + self.window_s - self.clock()) + 1)
 
     def _receipt(self, place: Place, request: FeedbackRequest, reply: list[Any]) -> Receipt:
         status = reply[0].decode()
@@ -288,7 +294,7 @@ def _age(pair: tuple[Address, str]) -> tuple[int, int]:
 
 
 def _arguments(
-    place: Place, request: FeedbackRequest, feedback: list[Feedback], *, remember_s: int
+    place: Place, request: FeedbackRequest, feedback: list[Feedback], remember_s: list[int]
 ) -> list[_Argument]:
     bodies = [one.pack() for one in feedback]
     other, version = place.other, request.model_version
@@ -298,15 +304,19 @@ def _arguments(
         "" if other is None else other.entry,
         "" if other is None else other.nonce,
         _digest(*bodies),
-        remember_s,
+        *remember_s,
         "" if version is None else str(version),
         "dry" if request.dry_run else "",
     ]
-    second = "" if other is None else other.entry
     for one, body in zip(feedback, bodies, strict=True):
-        field_name = said_field(one.source, one.kind, second)
+        field_name = said_field(one.source, one.kind, _subject(one))
         arguments += (field_name, _digest(pack([one.kind, one.value])), body, new_nonce())
     return arguments
+
+
+def _subject(feedback: Feedback) -> str:
+    """Return what a signal speaks of, where a source may have several opinions on one answer."""
+    return "\0".join(sorted(feedback.value[name] for name in _SUBJECTS.get(feedback.kind, ())))
 
 
 def _digest(*parts: bytes) -> str:

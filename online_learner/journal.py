@@ -126,7 +126,7 @@ def _flags(prediction: Prediction) -> Iterable[bytes | str]:
         if flag.where == "output" and flag.severity != "note":
             signal = Feedback(
                 kind="flag",
-                value={"rule": flag.rule, "severity": flag.severity, "detail": flag.detail},
+                value=flag.model_dump(exclude={"where"}),
                 source=f"system:{flag.rule}",
                 prediction_id="",
             )

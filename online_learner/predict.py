@@ -116,10 +116,8 @@ class Predictor:
             raise Invalid.at("/", f"answers are logged for task: generation, not {self.spec.task}")
         features, options = request.features(), request.options()
         context = shared_context(features)
-        answer = bundle.champion.answer(context, options)
-        flags = self._flags(context, (), None)
-        for output in request.outputs:
-            flags += self.rules.of_output(output.value()) if self.rules else []
+        answer = self._rewarded(bundle, context, options)
+        flags = self._flags(context, (), None) + self._flags_of_outputs(request)
         ask, shadows = self._audit(bundle, answer, context, options)
         found = self._record(
             bundle,
@@ -173,6 +171,13 @@ class Predictor:
     def _refusal(self, error: Exception) -> Invalid:
         return Invalid.at("/features", f"'{self.model}' cannot take these features: {error}")
 
+    def _rewarded(self, bundle: Bundle, features: dict[str, Any], options: list[Option]) -> Answer:
+        """Return the outputs by their rewards, or no output where the model cannot take them."""
+        try:
+            return bundle.champion.answer(features, options)
+        except CANNOT_TAKE:  # what was answered elsewhere is logged all the same
+            return Answer([])
+
     def _options(self, request: PredictRequest) -> list[Option]:
         if self.spec.task in RANKS:
             if request.options is None:
@@ -208,6 +213,16 @@ class Predictor:
             flags += self.rules.of_output(answer.output)
         return flags
 
+    def _flags_of_outputs(self, request: LogRequest) -> list[Flag]:
+        """Return what the rules find in each output; a flag names the one that it speaks of."""
+        if not self.rules:
+            return []
+        return [
+            flag.model_copy(update={"option": output.id})
+            for output in request.outputs
+            for flag in self.rules.of_output(output.value())
+        ]
+
     def _blocking(self, flags: list[Flag]) -> dict[str, Any]:
         if not flags:
             return {}
@@ -233,7 +248,7 @@ class Predictor:
         self, bundle: Bundle, answer: Answer, features: dict[str, Any], options: Sequence[Option]
     ) -> tuple[Ask | None, dict[str, Shadow]]:
         share = self.spec.audit if bundle.aliases.trusted else 1.0
-        if share <= 0.0 or self.rng.random() >= share:
+        if share <= 0.0 or answer.output == [] or self.rng.random() >= share:
             return None, {}
         shadows = {CHAMPION: bundle.champion.shadow(answer)}
         for role, weights in bundle.shadows:

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from pydantic import ValidationError
-
 from online_learner.errors import StateError
 from online_learner.learners import Model
 from online_learner.learners.state import unpack_state
@@ -19,6 +17,7 @@ from online_learner.registry import Registry
 from online_learner.schema import Example, Feedback, Lesson, Prediction, Step, Version
 from online_learner.store import Entry
 
+MAX_WEIGHT = 10.0
 NOTHING = "nothing_to_learn"  # how the reason begins for a signal that is kept, and not learned
 
 
@@ -171,7 +170,7 @@ class Replay:
                 prediction = Prediction.model_validate_json(fields[b"r"])
                 other = Prediction.model_validate_json(fields[b"o"]) if b"o" in fields else None
                 lesson = self.signals.lesson(feedback, prediction, other)
-            except (LookupError, TypeError, ValidationError) as error:
+            except Exception as error:  # a table of a team's own may raise anything
                 batch.set_aside[entry] = f"unreadable: {error}"
                 continue
             reason = self._nothing_in(feedback, lesson)
@@ -185,6 +184,8 @@ class Replay:
         """Return why there is nothing to learn, or None where there is."""
         if self.learner.family == "none":
             return "this model has no learner; the signal is kept"
+        if lesson is not None and not 0.0 < lesson.weight <= MAX_WEIGHT:
+            return f"the signals policy gave it a weight of {lesson.weight:g}; it is kept"
         if lesson is None:
             return f"this {feedback.kind} teaches nothing on this task; it is kept"
         complementary = isinstance(lesson, Example) and lesson.complementary

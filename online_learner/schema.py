@@ -66,6 +66,7 @@ class Flag(Record):
     severity: Severity
     where: Literal["input", "output", "comment", "correction"]
     detail: str = ""  # what was found and where, never the personal data itself
+    option: str | None = None  # of several outputs, the one that it speaks of
 
 
 class Option(Record):

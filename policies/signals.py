@@ -125,10 +125,7 @@ class Signals:
         For a ranking it is a list of option ids, best first: the one that was taken, or an order.
         """
         if feedback.kind in {"correction", "selection"}:
-            value: Output = feedback.value
-            if self.task in {"classification", "regression"} or value is None:
-                return value
-            return [value] if isinstance(value, str) and value in prediction.shown() else None
+            return self._named(feedback, prediction)
         if feedback.kind == "preference":
             pair = [feedback.value["chosen"], feedback.value["rejected"]]
             return pair if set(pair) <= set(prediction.shown()) else None
@@ -138,6 +135,15 @@ class Signals:
         if self.task != "classification" or prediction.blocked:
             return None
         return self._judged(feedback, prediction)
+
+    def _named(self, feedback: Feedback, prediction: Prediction) -> Output:
+        """Return the answer that a correction or selection names."""
+        value: Output = feedback.value
+        if self.task in {"classification", "regression"} or value is None:
+            return value
+        if self.task == "generation" and feedback.kind == "correction":
+            return None  # an edit, even one that reads like an option's id
+        return [value] if isinstance(value, str) and value in prediction.shown() else None
 
     def _judged(self, feedback: Feedback, prediction: Prediction) -> Output:
         """Return the label that a judgement of the served one implies, by the signal alone."""
@@ -251,8 +257,11 @@ def _category(heard: Heard) -> Lesson | None:
 
 def _flag(heard: Heard) -> Lesson | None:
     """Read it as down, with a bounded weight; a mere note teaches nothing."""
-    if heard.feedback.value["severity"] == "note":
+    value = heard.feedback.value
+    if value["severity"] == "note":
         return None
+    if heard.ranks and value.get("option") is not None:
+        return _one_judged(heard, value["option"], -FLAG_WEIGHT)
     return _judged(heard, -FLAG_WEIGHT, blocked_too=True)  # it speaks about the output itself
 
 
@@ -272,7 +281,7 @@ def _judged(heard: Heard, u: float, *, blocked_too: bool = False) -> Lesson | No
     if prediction.blocked and not blocked_too:
         return None
     if heard.ranks:
-        return _first_judged(heard, u)
+        return _one_judged(heard, prediction.shown()[0], u)
     if u > 0:
         return Example(prediction.features, prediction.output, weight=u)
     if heard.signals.task == "regression" or prediction.output is None:
@@ -283,14 +292,14 @@ def _judged(heard: Heard, u: float, *, blocked_too: bool = False) -> Lesson | No
     return Example(prediction.features, prediction.output, weight=-u, complementary=True)
 
 
-def _first_judged(heard: Heard, u: float) -> Lesson | None:
-    """Put the first above, or below, the rest (weak); where it stands alone, rate it."""
-    shown = heard.prediction.shown()
-    if len(shown) < 2:
-        return _rated(heard.prediction, 1.0 if u > 0 else 0.0, abs(u))
-    options = tuple(heard.options[name] for name in shown)
-    weight = WEAK * abs(u)
-    return Ranked(heard.prediction.context(), options, worst_first=u < 0, weight=weight)
+def _one_judged(heard: Heard, name: str, u: float) -> Lesson | None:
+    """Put one option above, or below, the others (weak); where it stands alone, rate it."""
+    context, options = heard.prediction.context(), heard.options
+    rest = [other for other in heard.prediction.shown() if other != name]
+    if not rest:
+        return Rated(context, options[name], 1.0 if u > 0 else 0.0, abs(u))
+    ordered = tuple(options[other] for other in (name, *rest))
+    return Ranked(context, ordered, worst_first=u < 0, weight=WEAK * abs(u))
 
 
 def _rated(prediction: Prediction, reward: float, weight: float) -> Lesson | None:

@@ -16,10 +16,13 @@ from online_learner.auth import Credential, Scope
 from online_learner.errors import Invalid, ServiceError, json_pointer
 from online_learner.loop import Stages
 from online_learner.requests import (
+    ONE,
     FeedbackBatchRequest,
+    LogRequest,
     PredictBatchRequest,
     PredictRequest,
-    Signal,
+    ScoreRequest,
+    SeveralSignals,
 )
 from online_learner.requests import Request as Schema
 from serve_app.http import body_of, no_route, parse, problem, wrong_method
@@ -183,6 +186,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
 _HOT = {
     "/v1/models/{model}/predict": "Predict",
     "/v1/models/{model}/predict_batch": "Predict several",
+    "/v1/models/{model}/log": "Log an answer that was made elsewhere",
+    "/v1/models/{model}/score": "Score outputs by the reward model",
     "/v1/feedback": "Feedback",
     "/v1/feedback_batch": "Feedback, several",
     "/livez": "The process serves",
@@ -191,7 +196,9 @@ _HOT = {
 _BODIES: dict[str, Any] = {
     "/v1/models/{model}/predict": PredictRequest,
     "/v1/models/{model}/predict_batch": PredictBatchRequest,
-    "/v1/feedback": Signal,
+    "/v1/models/{model}/log": LogRequest,
+    "/v1/models/{model}/score": ScoreRequest,
+    "/v1/feedback": ONE | SeveralSignals,
     "/v1/feedback_batch": FeedbackBatchRequest,
     "/v1/models/{model}/promote": PromoteRequest,
     "/v1/models/{model}/rollback": RollbackRequest,

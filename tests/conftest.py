@@ -52,6 +52,8 @@ TOPIC = {
     "learner": "river.naive_bayes:GaussianNB",
 }
 RENT = {"task": "regression", "learner": "river.linear_model:LinearRegression"}
+PAGES = {"task": "ranking", "learner": "tiny_ranker:ranker"}
+LLM = {"task": "generation", "learner": "tiny_ranker:ranker"}
 
 
 class ManualClock:
@@ -178,8 +180,9 @@ def make_settings(server: EmbeddedServer, data_dir: Path) -> Callable[..., Setti
     """Return a factory of settings on the session's server.
 
     `make_settings(web={"audit": 1.0}, window_s=60)` changes the model `web`, and the window. The
-    models are `web` (labels false and true), `topic` (three labels) and `rent` (a number); only
-    those named are configured, and `web` where none is. A model of another name is taken as given.
+    models are `web` (labels false and true), `topic` (three labels), `rent` (a number), `pages` (a
+    ranking) and `llm` (answers made elsewhere); only those named are configured, and `web` where
+    none is. A model of another name is taken as given.
     """
 
     def make(**changes: Any) -> Settings:
@@ -189,7 +192,13 @@ def make_settings(server: EmbeddedServer, data_dir: Path) -> Callable[..., Setti
 
 
 def _settings(store_url: str, data_dir: Path, changes: dict[str, Any]) -> Settings:
-    known: dict[str, dict[str, Any]] = {"web": WEB, "topic": TOPIC, "rent": RENT}
+    known: dict[str, dict[str, Any]] = {
+        "web": WEB,
+        "topic": TOPIC,
+        "rent": RENT,
+        "pages": PAGES,
+        "llm": LLM,
+    }
     models = {
         name: known.get(name, {}) | change
         for name, change in changes.items()

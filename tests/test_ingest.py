@@ -40,7 +40,9 @@ FOREVER_S = 3600.0
 WEB = ModelSpec(task="classification", learner="a:b", labels=[False, True])
 TOPIC = ModelSpec(task="classification", learner="a:b", labels=None)
 RENT = ModelSpec(task="regression", learner="a:b")
-MODELS = {"web": WEB, "topic": TOPIC, "rent": RENT}
+PAGES = ModelSpec(task="ranking", learner="a:b")
+LLM = ModelSpec(task="generation", learner="a:b")
+MODELS = {"web": WEB, "topic": TOPIC, "rent": RENT, "pages": PAGES, "llm": LLM}
 ADMISSIONS = {
     name: Admission(spec, make_signals(spec), make_rules(spec)) for name, spec in MODELS.items()
 }
@@ -56,10 +58,9 @@ class Door:
 
     async def predict(self, model: str = "web", **fields: Any) -> str:
         """Log an answer; returns its id."""
-        record = Prediction(
-            model=model, features={"a": 1.0}, output=True, version=3, lineage=1, step=0, **fields
-        )
-        [address] = await Journal(self.store, model).append([record])
+        known = {"features": {"a": 1.0}, "output": True, "version": 3, "lineage": 1, "step": 0}
+        record = Prediction(model=model, **(known | fields))
+        [address] = await Journal(self.store, model, window_s=FOREVER_S).append([record])
         return self.keyring.seal("prediction", model, address)
 
     async def say(self, prediction_id: str, *said: Any, **fields: Any) -> Receipt:
@@ -71,6 +72,13 @@ class Door:
         body = {"prediction_id": prediction_id, "kind": "thumbs", "value": True}
         body |= dict(zip(("kind", "value"), said, strict=False)) | fields
         return await self.ingest.accept(read_feedback(body), **request)
+
+    async def say_all(
+        self, prediction_id: str, signals: list[dict[str, Any]], **fields: Any
+    ) -> Receipt:
+        """Send several signals in one payload."""
+        body = {"prediction_id": prediction_id, "signals": signals, **fields}
+        return await self.ingest.accept(read_feedback(body))
 
     async def taken(self, model: str = "web") -> list[dict[bytes, bytes]]:
         """Return the entries of the feedback stream."""
@@ -357,6 +365,355 @@ async def test_more_signals_than_a_group_holds_are_all_taken(door: Door) -> None
     calls = [door.say(prediction_id, "correction", n, user_id=str(n)) for n in range(count)]
     assert await outcomes(*calls) == ["accepted"] * count
     assert len(await door.taken("rent")) == count
+
+
+# --- several at once --------------------------------------------------------------------------
+
+BOTH: list[dict[str, Any]] = [
+    {"kind": "thumbs", "value": False},
+    {"kind": "correction", "value": True},
+]
+
+
+async def test_several_signals_are_taken_together(door: Door) -> None:
+    """Each is an entry of its own with an id of its own, and they share what was said beside."""
+    prediction_id = await door.predict()
+    receipt = await door.say_all(prediction_id, BOTH, user_id="ada", comment="c")
+    found = [Feedback.model_validate_json(fields[b"f"]) for fields in await door.taken()]
+    assert [(said.kind, said.value) for said in found] == [("thumbs", False), ("correction", True)]
+    assert {(said.source, said.comment) for said in found} == {("human:ada", "c")}
+    body = receipt.render()
+    assert [(s["kind"], s["status"]) for s in body["signals"]] == [
+        ("thumbs", "accepted"),
+        ("correction", "accepted"),
+    ]
+    entries = [entry for entry, _ in await door.store.range(Keys("web").feedback)]
+    ids = [str(signal["feedback_id"]) for signal in body["signals"]]
+    assert [door.keyring.open("feedback", id_)[1].entry for id_ in ids] == entries
+    assert body["feedback_id"] == ids[0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "pointer", "code"),
+    [
+        ({"kind": "correction", "value": "true"}, "/signals/2/value", "invalid_value"),
+        ({"kind": "selection", "value": "maybe"}, "/signals/2/value", "not_served"),
+        ({"kind": "ranking", "value": ["a", "b"]}, "/signals/2/kind", "kind_not_applicable"),
+    ],
+)
+async def test_one_wrong_signal_of_several_refuses_all(
+    door: Door, wrong: dict[str, Any], pointer: str, code: str
+) -> None:
+    """All are taken or none: the wrong one is named, nothing is written, no key is spent."""
+    prediction_id = await door.predict()
+    with pytest.raises(Invalid) as caught:
+        await door.say_all(prediction_id, [*BOTH, wrong], idempotency_key="k")
+    assert (caught.value.errors[0]["pointer"], caught.value.code) == (pointer, code)
+    assert await door.taken() == []
+    assert (await door.say_all(prediction_id, BOTH, idempotency_key="k")).status == "accepted"
+
+
+async def test_a_comment_on_several_signals_is_refused_once(
+    store: Store, keyring: Keyring, clock: Callable[[], float]
+) -> None:
+    """A rule on comments points at the payload's comment, not at a signal in it."""
+    card = {"rule": "personal_data", "kinds": ["card"], "on": ["feedback"], "severity": "block"}
+    spec = WEB.model_copy(update={"rules": [card]})
+    door = Door(store, keyring, clock)
+    door.ingest.admissions = {"web": Admission(spec, make_signals(spec), make_rules(spec))}
+    prediction_id = await door.predict()
+    with pytest.raises(Invalid) as caught:
+        await door.say_all(prediction_id, BOTH, comment="4111 1111 1111 1111")
+    [place] = caught.value.errors
+    assert (place["pointer"], place["code"]) == ("/comment", "blocked_by_rule")
+
+
+async def test_a_retry_of_several_signals_gets_all_receipts_again(door: Door) -> None:
+    """With a key, and without one, the ids are those of the first time, in the same order."""
+    prediction_id = await door.predict()
+    first = await door.say_all(prediction_id, BOTH, idempotency_key="k")
+    for fields in ({"idempotency_key": "k"}, {}):
+        again = await door.say_all(prediction_id, BOTH, **fields)
+        assert again.status == "duplicate"
+        assert [s["feedback_id"] for s in again.signals] == [
+            s["feedback_id"] for s in first.signals
+        ]
+        assert {s["status"] for s in again.signals} == {"duplicate"}
+    assert len(await door.taken()) == 2
+    turned = door.say_all(prediction_id, BOTH[::-1], idempotency_key="k")
+    assert await outcomes(turned) == ["idempotency_key_reused"]
+
+
+async def test_what_is_new_of_several_is_taken(door: Door) -> None:
+    """Without a key, each signal is known or new by itself, and the receipt says which."""
+    prediction_id = await door.predict()
+    first = await door.say(prediction_id, "thumbs", False)
+    receipt = await door.say_all(prediction_id, BOTH)
+    assert receipt.status == "accepted"
+    assert [signal["status"] for signal in receipt.signals] == ["duplicate", "accepted"]
+    assert receipt.signals[0]["feedback_id"] == first.feedback_id
+    assert len(await door.taken()) == 2
+
+
+async def test_the_last_of_two_equal_kinds_stands(door: Door) -> None:
+    """Who says two things of one kind in one payload has changed their mind within it."""
+    prediction_id = await door.predict()
+    said = [{"kind": "thumbs", "value": value} for value in (True, False)]
+    await door.say_all(prediction_id, said)
+    (first, _), (_, second) = await door.store.range(Keys("web").feedback)
+    assert second[b"s"].decode() == first
+
+
+async def test_several_signals_can_be_rehearsed(door: Door) -> None:
+    """A dry run checks all of them, and writes none."""
+    prediction_id = await door.predict()
+    assert (await door.say_all(prediction_id, BOTH, dry_run=True)).signals == ()
+    wrong = [*BOTH, {"kind": "rating", "value": 9}]
+    assert await outcomes(door.say_all(prediction_id, wrong, dry_run=True)) == ["invalid_value"]
+    assert await door.taken() == []
+
+
+@pytest.mark.parametrize("fields", [{}, {"idempotency_key": "k"}])
+async def test_of_many_equal_payloads_at_once_one_is_taken(
+    door: Door, fields: dict[str, Any]
+) -> None:
+    """Payloads do not come apart in a race: one is accepted whole, the others are duplicates."""
+    prediction_id = await door.predict()
+    calls = [door.say_all(prediction_id, BOTH, **fields) for _ in range(20)]
+    receipts = await asyncio.gather(*calls)
+    assert sorted(r.status for r in receipts) == ["accepted"] + ["duplicate"] * 19
+    assert len({tuple(s["feedback_id"] for s in r.signals) for r in receipts}) == 1
+    assert len(await door.taken()) == 2
+
+
+# --- what takes the place of what -------------------------------------------------------------
+
+SHOWN: dict[str, Any] = {
+    "output": ["a", "b", "c"],
+    "options": [{"id": name} for name in "abc"],
+}
+CLICK: dict[str, Any] = {"kind": "implicit", "event": "click"}
+
+
+def pair(chosen: str, rejected: str) -> dict[str, Any]:
+    """Return a preference."""
+    return {"kind": "preference", "chosen": chosen, "rejected": rejected}
+
+
+@pytest.mark.parametrize(
+    ("said", "superseded"),
+    [
+        ([pair("a", "b"), pair("b", "a")], [None, 0]),
+        ([pair("a", "b"), pair("b", "c"), pair("a", "c")], [None, None, None]),
+        ([pair("a", "b"), pair("b", "c"), pair("b", "a"), pair("c", "b")], [None, None, 0, 1]),
+        ([CLICK, CLICK | {"event": "purchase"}], [None, None]),
+        ([CLICK | {"event": "dwell", "value": v} for v in (3, 9)], [None, 0]),
+        ([{"kind": "flag", "rule": rule} for rule in ("toxic", "stale")], [None, None]),
+        ([{"kind": "flag", "rule": "r", "severity": s} for s in ("note", "warn")], [None, 0]),
+        ([{"kind": "rating", "value": 3, "scale": s} for s in ([1, 5], [0, 10])], [None, 0]),
+        ([{"kind": "selection", "value": v} for v in ("a", None)], [None, 0]),
+        ([{"kind": "ranking", "value": v} for v in (["a", "b"], ["a", "b", "c"])], [None, 0]),
+    ],
+)
+async def test_a_second_opinion_takes_the_place_of_the_first(
+    door: Door, said: list[dict[str, Any]], superseded: list[int | None]
+) -> None:
+    """Of one kind and one subject the last stands: another pair, rule or event is no second one."""
+    prediction_id = await door.predict("pages", **SHOWN)
+    for one in said:
+        assert (await door.say_all(prediction_id, [one])).status == "accepted"
+        assert (await door.say_all(prediction_id, [one])).status == "duplicate"
+    entries = [entry for entry, _ in await door.store.range(Keys("pages").feedback)]
+    found = [fields.get(b"s", b"").decode() for fields in await door.taken("pages")]
+    assert found == ["" if place is None else entries[place] for place in superseded]
+
+
+# --- by other names ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["session_id", "external_id"])
+async def test_feedback_finds_its_answer_by_another_name(door: Door, kind: str) -> None:
+    """The latest answer of the session, or under the caller's own id, is the one that is meant."""
+    await door.predict(**{kind: "s"})
+    latest = await door.predict(**{kind: "s"})
+    await door.predict(**{kind: "other"})
+    await door.predict()
+    body = {"model": "web", kind: "s", "kind": "thumbs", "value": True}
+    receipt = await door.ingest.accept(read_feedback(body))
+    assert receipt.prediction_id == latest
+    [fields] = await door.taken()
+    assert Feedback.model_validate_json(fields[b"f"]).prediction_id == latest
+    newer = await door.predict(**{kind: "s"})
+    again = await door.ingest.accept(read_feedback(body))
+    assert (again.status, again.prediction_id) == ("accepted", newer)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        ({"session_id": "s"}, "invalid_value", "/model"),
+        ({"external_id": "x"}, "invalid_value", "/model"),
+        (
+            {"session_id": "x", "model": "web"},
+            "unknown_prediction",
+            "external_id 'x'|session_id 'x'",
+        ),
+        ({"session_id": "s", "model": "topic"}, "unknown_prediction", "'topic'"),
+        ({"external_id": "s", "model": "web"}, "unknown_prediction", "external_id 's'"),
+        ({"session_id": "s", "model": "wbe"}, "unknown_model", "Did you mean 'web'"),
+        ({"session_id": "s", "external_id": "s", "model": "web"}, "invalid_value", "once"),
+        ({"session_id": "s", "prediction_id": "x", "model": "web"}, "invalid_value", "once"),
+        ({"model": "web"}, "invalid_value", "/prediction_id"),
+        ({}, "invalid_value", "/prediction_id"),
+    ],
+)
+async def test_a_name_that_leads_nowhere_is_refused(
+    door: Door, body: dict[str, Any], code: str, words: str
+) -> None:
+    """A session without its model, an unknown name, or two ways to one answer: said as it is."""
+    await door.predict(session_id="s")
+    request = read_feedback({"kind": "thumbs", "value": True, **body})
+    with pytest.raises(ServiceError, match=words) as caught:
+        await door.ingest.accept(request)
+    assert caught.value.code == code
+    assert await door.taken() == []
+
+
+async def test_the_window_closes_by_any_name(door: Door, clock: Any) -> None:
+    """An answer that is found by its session is no younger for that."""
+    await door.predict(session_id="s")
+    clock.advance(FOREVER_S + 1)
+    body = {"model": "web", "session_id": "s", "kind": "thumbs", "value": True}
+    with pytest.raises(WindowClosed):
+        await door.ingest.accept(read_feedback(body))
+
+
+async def test_the_model_beside_an_id_has_to_be_its_own(door: Door) -> None:
+    """A model is checked where it is named, though the id says it."""
+    prediction_id = await door.predict()
+    assert (await door.say(prediction_id, model="web")).status == "accepted"
+    with pytest.raises(Invalid, match="of the model 'web'") as caught:
+        await door.say(prediction_id, model="topic")
+    assert caught.value.errors[0]["pointer"] == "/model"
+
+
+async def test_an_answer_made_elsewhere_has_its_own_version(door: Door) -> None:
+    """What made it is what feedback may name, not the reward model that scored it."""
+    await door.predict("llm", **SHOWN, external_id="c", model_version="gpt-x", role="external")
+    body = {"model": "llm", "external_id": "c", "kind": "thumbs", "value": True}
+    assert (await door.ingest.accept(read_feedback(body | {"model_version": "gpt-x"}))).feedback_id
+    with pytest.raises(Invalid, match="by version gpt-x, not 3"):
+        await door.ingest.accept(read_feedback(body | {"model_version": 3}))
+
+
+# --- between two answers ----------------------------------------------------------------------
+
+
+async def two_answers(door: Door, model: str = "llm") -> tuple[str, str]:
+    """Log two answers; returns their ids, the older first."""
+    older = await door.predict(model, output=["0"], options=[{"id": "0"}], features={"prompt": "x"})
+    newer = await door.predict(model, output=["1"], options=[{"id": "1"}], features={"prompt": "x"})
+    return older, newer
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_a_preference_joins_both_answers(door: Door, order: tuple[int, int]) -> None:
+    """The older answer is the one that it is kept with; the newer one's record stands beside."""
+    ids = await two_answers(door)
+    chosen, rejected = (ids[place] for place in order)
+    receipt = await door.ingest.accept(read_feedback(pair(chosen, rejected)))
+    assert (receipt.status, receipt.prediction_id) == ("accepted", ids[0])
+    [fields] = await door.taken("llm")
+    records = [Prediction.model_validate_json(fields[name]) for name in (b"r", b"o")]
+    assert [record.output for record in records] == [["0"], ["1"]]
+    said = Feedback.model_validate_json(fields[b"f"])
+    assert said.prediction_id == ids[0]
+    assert said.value == {"chosen": chosen, "rejected": rejected}
+
+
+async def test_a_preference_between_two_answers_counts_once(door: Door) -> None:
+    """Said again it is a duplicate; turned around it takes the first one's place."""
+    one, two = await two_answers(door)
+    third, _ = await two_answers(door)
+    said = [pair(one, two), pair(one, two), pair(two, one), pair(two, third)]
+    replies = [await door.ingest.accept(read_feedback(body)) for body in said]
+    assert [r.status for r in replies] == ["accepted", "duplicate", "accepted", "accepted"]
+    entries = [entry for entry, _ in await door.store.range(Keys("llm").feedback)]
+    found = [fields.get(b"s", b"").decode() for fields in await door.taken("llm")]
+    assert found == ["", entries[0], ""]
+
+
+async def test_a_preference_is_known_with_both_answers(door: Door, clock: Any) -> None:
+    """It is found from either answer, as long as each of them is open to feedback."""
+    older = await door.predict("llm", **SHOWN)
+    _, early = door.keyring.open("prediction", older)
+    late = Address(early.ms + 1_000_000, 0, early.nonce)
+    keys, [(_, record)] = Keys("llm"), await door.store.range(Keys("llm").predictions)
+    copy = ("n", late.nonce, "r", record[b"r"])
+    await door.store.call("XADD", keys.predictions, late.entry, *copy)
+    clock.now = late.ms / 1000
+    await door.ingest.accept(
+        read_feedback(pair(older, door.keyring.seal("prediction", "llm", late)))
+    )
+    [(entry, _)] = await door.store.range(keys.feedback)
+    for address, left_s in ((early, FOREVER_S - 1000), (late, FOREVER_S)):
+        [mark] = (await door.store.hash(keys.said(address.entry))).values()
+        assert mark.decode().split("|")[1] == entry
+        assert left_s - 5 < await door.store.call("TTL", keys.said(address.entry)) <= left_s + 2
+
+
+async def test_a_pair_has_to_be_of_one_model(door: Door) -> None:
+    """Answers of two models have no common scale: 422, and nothing is kept."""
+    one, _ = await two_answers(door)
+    other, _ = await two_answers(door, "pages")
+    with pytest.raises(
+        Invalid, match="of the model 'pages', and the chosen one of 'llm'"
+    ) as caught:
+        await door.ingest.accept(read_feedback(pair(one, other)))
+    assert caught.value.errors[0]["pointer"] == "/rejected"
+    assert await door.taken("llm") == await door.taken("pages") == []
+
+
+async def test_what_is_wrong_with_a_pair_is_said(door: Door, clock: Any) -> None:
+    """The same answer twice, forged, lost, of a task without preferences, or too old."""
+    one, two = await two_answers(door)
+    web = [await door.predict() for _ in range(2)]
+    lost = door.keyring.seal("prediction", "llm", Address(int(clock() * 1000), 9, "0badcafe"))
+
+    def prefer(chosen: str, rejected: str, **fields: Any) -> Awaitable[Receipt]:
+        return door.ingest.accept(read_feedback(pair(chosen, rejected) | fields))
+
+    assert await outcomes(
+        prefer(one, one),
+        prefer(one, "x" * 50),
+        prefer(one, "0"),
+        prefer(one, lost),
+        prefer(web[0], web[1]),
+        prefer(one, two, model="pages"),
+        prefer(one, two, model_version=9),
+        prefer(one, two, prediction_id=one),
+    ) == [
+        "invalid_value",
+        "unknown_prediction",
+        "unknown_prediction",
+        "unknown_prediction",
+        "kind_not_applicable",
+        "invalid_value",
+        "version_mismatch",
+        "not_served",
+    ]
+    clock.advance(FOREVER_S + 1)
+    assert await outcomes(prefer(one, two)) == ["feedback_window_closed"]
+    assert await door.taken("llm") == []
+
+
+async def test_a_pair_among_several_signals_needs_an_answer(door: Door) -> None:
+    """Alone, a preference says which answers it is about; beside others it does not."""
+    one, two = await two_answers(door)
+    alone = read_feedback({"signals": [pair(one, two)]})
+    assert (await door.ingest.accept(alone)).status == "accepted"
+    with pytest.raises(Invalid, match="/prediction_id"):
+        await door.ingest.accept(read_feedback({"signals": [pair(two, one), CLICK]}))
 
 
 # --- refused ----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from online_learner.errors import NotFound, Unavailable
 from online_learner.ids import Address
 from online_learner.journal import GROUP_MAX, Journal
-from online_learner.schema import Ask, Audit, Prediction, Shadow
+from online_learner.schema import Ask, Audit, Feedback, Flag, Prediction, Served, Shadow
 from online_learner.store import Store, open_store
 from online_learner.store.keys import Keys
 
@@ -138,6 +138,138 @@ async def test_models_have_journals_of_their_own(journal: Journal, store: Store)
     [address] = await journal.append([answer()])
     with pytest.raises(NotFound):
         await Journal(store, "topic").read(address)
+
+
+# --- what is written with it ------------------------------------------------------------------
+
+
+async def refs(store: Store, kind: str, name: str) -> list[str]:
+    """Return the entries under another name, the latest first."""
+    found = await store.call("LRANGE", KEYS.ref(kind, name), 0, -1)
+    return [item.decode().partition("|")[0] for item in found]
+
+
+async def test_an_answer_is_found_by_other_names(journal: Journal, store: Store) -> None:
+    """Under its session and the caller's own id, the latest first; names do not mix."""
+    fields: list[dict[str, Any]] = [
+        {"session_id": "s"},
+        {"session_id": "s", "external_id": "x"},
+        {"external_id": "s"},
+        {},
+    ]
+    addresses = await journal.append([answer(**names) for names in fields])
+    entries = [address.entry for address in addresses]
+    assert await refs(store, "session_id", "s") == [entries[1], entries[0]]
+    assert await refs(store, "external_id", "x") == [entries[1]]
+    assert await refs(store, "external_id", "s") == [entries[2]]
+    [mark] = await store.call("LRANGE", KEYS.ref("external_id", "x"), 0, -1)
+    assert mark.decode() == f"{entries[1]}|{addresses[1].nonce}"
+
+
+async def test_names_are_kept_short_and_not_for_ever(store: Store) -> None:
+    """A session keeps its latest answers only, and is forgotten after the window."""
+    journal = Journal(store, "web", window_s=60)
+    addresses = await journal.append([answer(n, session_id="s") for n in range(40)])
+    assert await refs(store, "session_id", "s") == [a.entry for a in addresses[:-17:-1]]
+    assert 55 < await store.call("TTL", KEYS.ref("session_id", "s")) <= 61
+
+
+async def served(store: Store) -> list[tuple[str, Served]]:
+    """Return the first answers of each set of weights."""
+    found = await store.range(KEYS.served)
+    return [(entry, Served.model_validate_json(fields[b"w"])) for entry, fields in found]
+
+
+async def test_the_first_answer_of_each_step_is_marked(store: Store) -> None:
+    """When weights answer for the first time, the moment is that prediction's own id."""
+    journal = Journal(store, "web")
+    places = [(1, 1, 2), (1, 1, 2), (1, 1, 3), (2, 1, 3), (2, 2, 3), (2, 2, 3), (1, 1, 2)]
+    names = ("version", "lineage", "step")
+    records = [answer(**dict(zip(names, place, strict=True))) for place in places]
+    first = await journal.append(records[:4])
+    rest = await journal.append(records[4:])
+    found = await served(store)
+    marked = [(first + rest)[n].entry for n in (0, 2, 3, 4, 6)]
+    assert [entry for entry, _ in found] == marked
+    assert [(w.version, w.lineage, w.step) for _, w in found] == [
+        places[n] for n in (0, 2, 3, 4, 6)
+    ]
+
+
+async def test_what_was_not_written_is_not_marked(store: Store) -> None:
+    """An append that fails leaves the mark to the next one."""
+    journal = Journal(store, "web")
+    await store.call("SET", KEYS.audits, "mine")
+    with pytest.raises((ResponseError, Unavailable)):
+        await journal.append([answer()])
+    await store.call("DEL", KEYS.audits)
+    [address] = await journal.append([answer()])
+    assert [entry for entry, _ in await served(store)] == [address.entry]
+
+
+def flag(rule: str, severity: str = "warn", where: str = "output", **fields: Any) -> Flag:
+    """Return what a rule found."""
+    known = {"rule": rule, "severity": severity, "where": where, "detail": "d"}
+    return Flag.model_validate(known | fields)
+
+
+async def test_flags_on_the_output_are_signals(journal: Journal, store: Store) -> None:
+    """They are appended as feedback, joined; notes, and flags on the input, are not."""
+    flags = [
+        flag("range", "block"),
+        flag("mood", "note"),
+        flag("mail", where="input"),
+        flag("toxic", option="b"),
+    ]
+    _, flagged = await journal.append([answer(), answer(1, flags=flags)])
+    found = await store.range(KEYS.feedback)
+    [(_, record)] = await store.range(KEYS.predictions, flagged.entry, flagged.entry)
+    assert {fields[b"p"].decode() for _, fields in found} == {flagged.entry}
+    assert {fields[b"r"] for _, fields in found} == {record[b"r"]}
+    said = [Feedback.model_validate_json(fields[b"f"]) for _, fields in found]
+    assert [(s.kind, s.source) for s in said] == [
+        ("flag", "system:range"),
+        ("flag", "system:toxic"),
+    ]
+    assert [s.value for s in said] == [
+        {"rule": "range", "severity": "block", "detail": "d", "option": None},
+        {"rule": "toxic", "severity": "warn", "detail": "d", "option": "b"},
+    ]
+    assert all(len(bytes.fromhex(fields[b"n"].decode())) == 4 for _, fields in found)
+
+
+@pytest.mark.parametrize("key", [KEYS.feedback, KEYS.served, KEYS.ref("session_id", "s")])
+async def test_all_is_written_or_nothing(journal: Journal, store: Store, key: str) -> None:
+    """A key of another type anywhere stops the whole append."""
+    await store.call("DEL", key)
+    await store.call("SET", key, "mine")
+    record = answer(step=9, session_id="s", flags=[flag("range")])
+    with pytest.raises((ResponseError, Unavailable), match="WRONGTYPE"):
+        await journal.append([answer(), record])
+    assert await appended(store) == 0
+    await store.call("DEL", key)
+    assert len(await journal.append([answer(), record])) == 2
+
+
+async def test_names_and_flags_of_a_group_stay_with_their_answers(
+    journal: Journal, store: Store
+) -> None:
+    """Many at once, with and without names and flags, are not mixed up."""
+
+    def record(n: int) -> Prediction:
+        names = {} if n % 3 else {"session_id": f"s{n}", "external_id": f"x{n}"}
+        return answer(n, flags=[flag(f"r{n}")] * (n % 2), **names)
+
+    replies = await asyncio.gather(*(journal.append([record(n)]) for n in range(60)))
+    entries = [address.entry for [address] in replies]
+    for n in range(0, 60, 3):
+        assert await refs(store, "session_id", f"s{n}") == [entries[n]]
+        assert await refs(store, "external_id", f"x{n}") == [entries[n]]
+    found = {
+        Feedback.model_validate_json(fields[b"f"]).source: fields[b"p"].decode()
+        for _, fields in await store.range(KEYS.feedback)
+    }
+    assert found == {f"system:r{n}": entries[n] for n in range(1, 60, 2)}
 
 
 # --- group commit -----------------------------------------------------------------------------

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
+import torch
 from river import (
+    compose,
     datasets,
-    feature_extraction,
     forest,
     linear_model,
     multiclass,
@@ -21,20 +24,118 @@ from river import (
     tree,
 )
 
-from online_learner.checks import LEARNER_LAWS, Examples, Factory, check_learner
+from online_learner.checks import (
+    LEARNER_LAWS,
+    RANKER_LAWS,
+    Law,
+    Subject,
+    check_same_state_in_another_process,
+    digests_elsewhere,
+)
 from online_learner.errors import ConfigError, StateError
-from online_learner.learners import Answer, Learner
+from online_learner.learners import Answer, Learner, Model
 from online_learner.learners.factory import make_learner
 from online_learner.learners.river import RiverLearner
 from online_learner.requests import MAX_MAGNITUDE
-from online_learner.schema import Example
+from online_learner.schema import Example, Lesson, Ranked, Rated
 from online_learner.settings import ModelSpec
 
-PHISHING = ("classification", datasets.Phishing, 60)
-SEGMENTS = ("classification", datasets.ImageSegments, 120)
-TRUMP = ("regression", datasets.TrumpApproval, 60)
+Lessons: TypeAlias = Sequence[Lesson]
 
-MODELS: dict[str, tuple[Callable[[], Any], tuple[str, Any, int]]] = {
+# --- what is learned --------------------------------------------------------------------------
+
+
+@functools.cache
+def examples_of(source: Callable[[], Any], count: int) -> list[Example]:
+    """Return the head of a data set that River brings along."""
+    return [Example(features=x, target=y) for x, y in source().take(count)]
+
+
+PHISHING = examples_of(datasets.Phishing, 60)
+SEGMENTS = examples_of(datasets.ImageSegments, 120)
+TRUMP = examples_of(datasets.TrumpApproval, 60)
+WORDS = {
+    "ham": ["see", "you", "at", "home", "thanks", "for", "the", "lunch", "call", "me", "later"],
+    "spam": ["free", "cash", "prize", "win", "now", "claim", "your", "call", "urgent", "txt"],
+    "news": ["minister", "says", "vote", "on", "new", "budget", "moves", "to", "the", "house"],
+}
+
+
+def messages(labels: Sequence[str], count: int = 60) -> list[Example]:
+    """Return texts whose words tell the label."""
+    rng = random.Random(1)
+    drawn = (rng.choice(labels) for _ in range(count))
+    texts = ((" ".join(rng.choices(WORDS[label], k=8)), label) for label in drawn)
+    return [Example({"text": text}, label) for text, label in texts]
+
+
+def vectors(count: int = 60, size: int = 8) -> list[Example]:
+    """Return embeddings, and a number beside each, of three labels."""
+    rng = random.Random(2)
+    centres = {label: [rng.gauss() for _ in range(size)] for label in "abc"}
+    found = []
+    for label in rng.choices("abc", k=count):
+        embedding = [centre + rng.gauss(0, 0.5) for centre in centres[label]]
+        found.append(Example({"embedding": embedding, "age": rng.uniform(0, 90)}, label))
+    return found
+
+
+def embeddings(count: int = 60) -> list[Example]:
+    """Return embeddings alone."""
+    return [replace(e, features={"e": e.features["embedding"]}) for e in vectors(count)]
+
+
+def flats(count: int = 60) -> list[Example]:
+    """Return flats of numbers, categories, booleans and text, and their rents."""
+    rng = random.Random(3)
+    found = []
+    for _ in range(count):
+        flat = {
+            "size": rng.uniform(20, 140),
+            "district": rng.choice(["north", "east", "harbour"]),
+            "furnished": rng.random() < 0.5,
+            "text": " ".join(rng.choices(WORDS["ham"], k=4)),
+        }
+        rent = 12.0 * flat["size"] + 300.0 * flat["furnished"] + rng.gauss(0, 20)
+        found.append(Example(flat, rent))
+    return found
+
+
+def dear(examples: Sequence[Example]) -> list[Example]:
+    """Return the examples with a label in place of a number."""
+    middle = sorted(float(e.target) for e in examples)[len(examples) // 2]  # type: ignore[arg-type]
+    return [replace(e, target=e.target > middle) for e in examples]  # type: ignore[operator]
+
+
+def comparisons(count: int = 60) -> list[Ranked | Rated]:
+    """Return comparisons of answers to a question, of all kinds: the polite one is preferred."""
+    rng = random.Random(4)
+    found: list[Ranked | Rated] = []
+    for number in range(count):
+        options = tuple(
+            {"text": " ".join(rng.choices(WORDS[kind], k=6)), "length": rng.uniform(1, 90)}
+            for kind in ("ham", "news", "spam")
+        )
+        question = {"prompt": " ".join(rng.choices(WORDS["news"], k=5))}
+        best, *_, worst = options
+        found.append(
+            (
+                Ranked(question, options),
+                Rated(question, best, 0.9),
+                Ranked(question, options, places=2),
+                Ranked(question, options[::-1], worst_first=True),
+                Rated(question, worst, 0.0),
+                Ranked(question, options[1:], weight=0.5),
+            )[number % 6]
+        )
+    return found
+
+
+# --- what learns ------------------------------------------------------------------------------
+
+River: TypeAlias = tuple[Callable[[], Any], Lessons]
+
+RIVER: dict[str, River] = {
     "logistic": (linear_model.LogisticRegression, PHISHING),
     "scaled logistic": (
         lambda: preprocessing.StandardScaler() | linear_model.LogisticRegression(),
@@ -46,7 +147,7 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[str, Any, int]]] = {
     ),
     "union": (
         lambda: (
-            (preprocessing.StandardScaler() + feature_extraction.PolynomialExtender())
+            (preprocessing.StandardScaler() + compose.Prefixer("raw "))
             | linear_model.LogisticRegression()
         ),
         PHISHING,
@@ -75,21 +176,118 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[str, Any, int]]] = {
     ),
     "regression tree": (lambda: tree.HoeffdingTreeRegressor(grace_period=20), TRUMP),
 }
+
+
+def make_river(name: str) -> Learner:
+    """Make a River model of the table."""
+    make, lessons = RIVER[name]
+    task = "regression" if lessons is TRUMP else "classification"
+    return RiverLearner(make(), task=task)  # type: ignore[arg-type]
+
+
+def spec_of(use: str, lessons: Lessons, labels: Any, arguments: dict[str, Any]) -> ModelSpec:
+    """Return the configuration of a model that learns such lessons."""
+    task = "ranking"
+    if isinstance(lessons[0], Example):
+        task = "regression" if isinstance(lessons[0].target, float) else "classification"
+    learner = {"use": use, **arguments}
+    return ModelSpec.model_validate({"task": task, "labels": labels, "learner": learner})
+
+
+def make_module(spec: ModelSpec) -> Model:
+    """Make a module with weights drawn from a seed."""
+    torch.manual_seed(spec.seed)
+    return make_learner(spec)
+
+
+def configured(
+    use: str, lessons: Lessons, labels: Any = None, *, max_bytes: int = 1 << 18, **arguments: Any
+) -> Subject:
+    """Return a model as a configuration makes it."""
+    spec = spec_of(use, lessons, labels, arguments)
+    make = make_module if use.startswith("torch:nn") else make_learner
+    return Subject(functools.partial(make, spec), lessons, max_bytes)
+
+
+SMALL = {"buckets": 1024}
+WIDE = {"max_bytes": 8 << 20}
+ABC = ["a", "b", "c"]
+TWO = ["ham", "spam"]
+LEARNERS = {
+    **{
+        name: Subject(functools.partial(make_river, name), lessons, 1 << 18)
+        for name, (_, lessons) in RIVER.items()
+    },
+    "text of two labels": configured("torch:text", messages(TWO), TWO, **SMALL),
+    "text of three labels": configured("torch:text", messages([*WORDS]), [*WORDS], **SMALL),
+    "text of open labels": configured("torch:text", messages([*WORDS]), **SMALL, **WIDE),
+    "dense": configured("torch:dense", vectors(), ABC, **WIDE),
+    "dense of open labels": configured("torch:dense", vectors(), **WIDE),
+    "hidden dense": configured("torch:dense", vectors(), ABC, hidden=8, **WIDE),
+    "dense regression": configured("torch:dense", TRUMP, **WIDE),
+    "mixed": configured("torch:mixed", dear(flats()), [False, True], **SMALL),
+    "hidden mixed": configured("torch:mixed", dear(flats()), [False, True], hidden=8, **SMALL),
+    "mixed regression": configured("torch:mixed", flats(), **SMALL),
+    "hidden mixed regression": configured(
+        "torch:mixed", flats(), hidden=8, loss="squared", **SMALL
+    ),
+    "module": configured("torch:nn.Linear", embeddings(), ABC, in_features=8, out_features=3),
+}
+RANKERS = {
+    "ranking": configured("torch:ranking", comparisons(), **SMALL),
+    "ranking without context": configured("torch:ranking", comparisons(), context=False, **SMALL),
+}
+NO_LIMIT = "River keeps whatever it has seen"
+NO_WEIGHTS = "the estimator takes no weights"
+NO_RANGE = (
+    "River's MinMaxScaler has no number for a feature without a range: the question is refused"
+)
 BROKEN = {
     ("random forest", "check_fitted"): "the first question plants River's forests",
+    ("logistic by adam", "check_new_and_missing_features"): NO_RANGE,
+    **{(name, "check_bounded_by_names"): NO_LIMIT for name in RIVER},
+    **{
+        (name, "check_bounded_by_labels"): NO_LIMIT
+        for name in ("adaptive tree", "gaussian bayes", "softmax", "one against the rest")
+    },
+    **{
+        (name, "check_weights_scale"): NO_WEIGHTS
+        for name in ("gaussian bayes", "random forest", "softmax", "one against the rest")
+    },
 }
 
 
-@functools.cache
-def examples_of(source: Callable[[], Any], count: int) -> list[Example]:
-    """Return the head of a data set that River brings along."""
-    return [Example(features=x, target=y) for x, y in source().take(count)]
+def pairs(subjects: Iterable[str], laws: Iterable[Law]) -> list[Any]:
+    """Return every model with every law, but the one that all models are tried on at once."""
+    return [
+        pytest.param(name, law, id=f"{name}-{law.__name__}")
+        for name in subjects
+        for law in laws
+        if law is not check_same_state_in_another_process
+    ]
 
 
-def given(name: str) -> tuple[Factory, Examples]:
-    """Return the factory and the examples of a model in the table."""
-    make, (task, source, count) = MODELS[name]
-    return lambda: RiverLearner(make(), task=task), examples_of(source, count)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("name", "law"), [*pairs(LEARNERS, LEARNER_LAWS), *pairs(RANKERS, RANKER_LAWS)]
+)
+def test_laws(name: str, law: Law) -> None:
+    """Every model keeps every law, but for what it is known to break."""
+    subject = (LEARNERS | RANKERS)[name]
+    if (name, law.__name__) not in BROKEN:
+        law(subject)
+        return
+    with pytest.raises((AssertionError, ArithmeticError, TypeError)):
+        law(subject)
+
+
+def test_all_families_learn_the_same_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh process with other hashes of strings comes to the same digest of every model."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent)
+    subjects = [*LEARNERS.values(), *RANKERS.values()]
+    assert digests_elsewhere(subjects) == [subject.learned().digest() for subject in subjects]
+
+
+# --- River's models ---------------------------------------------------------------------------
 
 
 def scaled(**options: Any) -> RiverLearner:
@@ -100,89 +298,8 @@ def scaled(**options: Any) -> RiverLearner:
 
 def taught(learner: RiverLearner, count: int = 30) -> RiverLearner:
     """Return the learner after the first web pages."""
-    learner.learn(examples_of(datasets.Phishing, count))
+    learner.learn(PHISHING[:count])
     return learner
-
-
-@pytest.mark.parametrize("law", LEARNER_LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize("name", MODELS)
-def test_laws(name: str, law: Callable[[Factory, Examples], None]) -> None:
-    """Every model keeps every law, but for what River is known to do."""
-    if (name, law.__name__) in BROKEN:
-        with pytest.raises(AssertionError):
-            law(*given(name))
-    else:
-        law(*given(name))
-
-
-def test_check_learner_runs_all_laws_and_takes_known_failures() -> None:
-    """`check_learner` passes a model whose only failure was announced, with its reason."""
-    check_learner(*given("logistic"))
-    expected = {law: reason for (name, law), reason in BROKEN.items() if name == "random forest"}
-    check_learner(*given("random forest"), expected_failed_checks=expected)
-
-
-def test_check_learner_finds_an_unseeded_forest() -> None:
-    """A model that draws from an unseeded source cannot be replayed, and each failure is told."""
-
-    def factory() -> Learner:
-        return RiverLearner(forest.ARFClassifier(n_models=3), task="classification")
-
-    with pytest.raises(ExceptionGroup) as caught:
-        check_learner(factory, examples_of(datasets.Phishing, 60))
-    notes = "".join(note for error in caught.value.exceptions for note in error.__notes__)
-    assert "check_same_stream_same_state" in notes
-    assert "check_fitted" in notes
-
-
-@pytest.mark.parametrize("name", ["check_round_trip", "check_rount_trip"])
-def test_check_learner_refuses_an_excuse_without_a_failure(name: str) -> None:
-    """A law that is kept, or does not exist, cannot be excused."""
-    with pytest.raises(ExceptionGroup) as caught:
-        check_learner(*given("logistic"), expected_failed_checks={name: "once broken"})
-    assert name in str(caught.value.exceptions[0])
-
-
-class _Broken(RiverLearner):
-    """A learner that keeps what it is asked, changes what it is told, and forgets on its way."""
-
-    def predict(self, batch: Any) -> list[Answer]:
-        self.learn([Example(features=features, target=True) for features in batch])
-        return super().predict(batch)
-
-    def learn(self, examples: Any) -> None:
-        for example in examples:
-            example.features["seen"] = 1.0
-        super().learn(examples)
-
-    def to_bytes(self) -> bytes:
-        return type(self)(self.model.clone(), task=self.task).model_bytes()
-
-    def model_bytes(self) -> bytes:
-        return super().to_bytes()
-
-
-def test_check_learner_finds_each_breach() -> None:
-    """A learner that breaks laws on purpose is found out on each of them."""
-    examples = [
-        Example(features=dict(e.features), target=e.target)
-        for e in examples_of(datasets.Phishing, 40)
-    ]
-
-    def factory() -> Learner:
-        return _Broken(linear_model.LogisticRegression(), task="classification")
-
-    with pytest.raises(ExceptionGroup) as caught:
-        check_learner(factory, examples)
-    notes = "".join(note for error in caught.value.exceptions for note in error.__notes__)
-    for law in (
-        "check_input_is_not_mutated",
-        "check_predicting_changes_nothing",
-        "check_fitted",
-        "check_round_trip",
-        "check_learning_after_round_trip",
-    ):
-        assert law in notes
 
 
 def test_prior_before_the_first_lesson() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import pickle
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
@@ -58,14 +59,26 @@ class RiverLearner:
         final = list(last.values())[-1] if last else model
         self._weighted = "w" in inspect.signature(final.learn_one).parameters
         self._notes = list(_notes(model))
+        self._asking = threading.Lock()
+        self._fitted = False
 
     @property
     def fitted(self) -> bool:
         """Whether the model differs from a fresh clone of itself."""
-        return state_digest(self.model) != state_digest(self.model.clone())
+        if not self._fitted:  # what has been learned is never unlearned
+            self._fitted = state_digest(self.model) != state_digest(self.model.clone())
+        return self._fitted
 
     def predict(self, batch: Sequence[Features]) -> list[Answer]:
-        """Answer each of the feature dicts."""
+        """Answer each of the feature dicts.
+
+        Raises
+        ------
+        FloatingPointError
+            The model makes no number of these features.
+        Exception
+            Whatever the model raises where it cannot take them.
+        """
         answer = self._classify if self.task == "classification" else self._regress
         return [answer(features) for features in batch]
 
@@ -96,23 +109,31 @@ class RiverLearner:
 
         Otherwise whoever asks could fill the memory with names.
         """
-        sizes = [len(notes) for notes in self._notes]
-        try:
+        if not self._notes:
             return method(features)
-        finally:
-            for notes, size in zip(self._notes, sizes, strict=True):
-                while len(notes) > size:
-                    notes.popitem()
+        with self._asking:  # two threads would forget what the other one knows
+            sizes = [len(notes) for notes in self._notes]
+            try:
+                return method(features)
+            finally:
+                for notes, size in zip(self._notes, sizes, strict=True):
+                    while len(notes) > size:
+                        notes.popitem()
 
     def _unprepared(self, numbers: Iterable[float]) -> bool:
         """Tell whether an answer is not finite for want of any lesson, as of some fresh scalers."""
-        return not finite(numbers) and not self.fitted
+        if finite(numbers):
+            return False
+        with self._asking:
+            if self.fitted:
+                raise FloatingPointError("the model's answer to these features is not finite")
+        return True
 
     def learn(self, lessons: Sequence[Lesson]) -> None:
         """Learn one example after the other.
 
-        A model that takes no weights learns what weighs half an example or more as a whole one, and
-        leaves the rest.
+        What weighs nothing is left out. A model that takes no weights learns what weighs half an
+        example or more as a whole one, and leaves the rest.
 
         Raises
         ------
@@ -126,7 +147,7 @@ class RiverLearner:
         for example in lessons:
             if not isinstance(example, Example) or example.complementary:
                 raise TypeError("a River model learns from targets only")
-            if not weighted and example.weight < LEAST_WEIGHT:
+            if not example.weight or (not weighted and example.weight < LEAST_WEIGHT):
                 continue
             target = self._codes.get(example.target, example.target)
             if weighted and example.weight != 1.0:

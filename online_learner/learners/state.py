@@ -9,6 +9,7 @@ not care. Beside the weights it carries what the signals policy has learned of t
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
 from importlib.metadata import version
@@ -44,24 +45,26 @@ def unpack_state(blob: bytes, like: M) -> tuple[M, dict[str, Any]]:
     try:
         magic, length = _HEAD.unpack_from(blob)
         header = json.loads(blob[_HEAD.size : _HEAD.size + length])
-    except (struct.error, ValueError) as error:
+        family, library, memory = header["family"], header["library"], header["memory"]
+    except (struct.error, ValueError, LookupError, TypeError) as error:
         raise StateError(f"the stored state cannot be read: {error}") from error
     if magic != _MAGIC:
         raise StateError("the stored state is of no format known here")
-    if header["family"] != like.family:
+    if family != like.family:
         raise StateError(
-            f"the stored state is of the family '{header['family']}', and the configured learner "
+            f"the stored state is of the family '{family}', and the configured learner "
             f"of '{like.family}': give the changed model another name, or put the learner back"
         )
-    if header["library"] != _library(like.family):
+    if library != _library(like.family):
         raise StateError(
-            f"the stored state was written by {like.family} {header['library']}, and "
+            f"the stored state was written by {like.family} {library}, and "
             f"{_library(like.family)} is installed: install that one again, or rebuild the weights "
             "by replaying the log"
         )
-    return like.from_bytes(blob[_HEAD.size + length :]), header["memory"]
+    return like.from_bytes(blob[_HEAD.size + length :]), memory
 
 
+@functools.cache
 def _library(family: str) -> str:
     """Return major and minor version of the library whose bytes these are, or nothing."""
     name = _LIBRARIES.get(family)

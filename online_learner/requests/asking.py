@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
 
 from online_learner.errors import Invalid
 from online_learner.requests.values import (
     MAX_LOGPROBS,
     MAX_OPTIONS,
     Features,
-    Json,
+    Kept,
     Name,
     Request,
     Text,
+    check_features,
 )
 from online_learner.schema import Option, canonical
 
@@ -23,14 +24,19 @@ class OptionSent(Request):
     """One of the options to rank."""
 
     id: Name
-    features: Features = Field(default_factory=dict)
+    features: dict[str, Any] = Field(default_factory=dict)
 
 
-def _check_options(options: list[Any]) -> list[Any]:
+def _check_options(options: list[OptionSent]) -> list[OptionSent]:
     if not options:
         raise Invalid.at("/options", "is empty: send the options to choose from")
     if len(options) > MAX_OPTIONS:
         raise Invalid.at("/options", f"at most {MAX_OPTIONS} are taken, not {len(options)}")
+    for index, option in enumerate(options):
+        try:
+            check_features(option.features)
+        except Invalid as error:
+            raise error.under("options", index) from None
     return check_distinct(options, "/options")
 
 
@@ -70,7 +76,7 @@ class Generated(Request):
 
     id: Name
     text: Text | None = None
-    json_: Annotated[Json, Field(alias="json")] = None
+    json_: Annotated[Kept, Field(alias="json")] = None
     logprobs: Annotated[list[float], Field(max_length=MAX_LOGPROBS)] | None = None
 
     def option(self) -> Option:
@@ -92,7 +98,7 @@ class Prompted(Request):
     """What the generator was asked: a prompt, or the messages of a chat."""
 
     prompt: Text | None = None
-    messages: Annotated[list[dict[str, Json]], Field(min_length=1, max_length=1024)] | None = None
+    messages: Annotated[list[dict[str, Kept]], Field(min_length=1, max_length=1024)] | None = None
 
     def features(self) -> dict[str, Any]:
         """Return it as the record keeps it."""
@@ -109,32 +115,48 @@ class LogRequest(Prompted):
     """
 
     outputs: Annotated[list[Generated], Field(max_length=MAX_OPTIONS)] = Field(default_factory=list)
-    parameters: dict[Name, Json] = Field(default_factory=dict)
+    parameters: dict[Name, Kept] = Field(default_factory=dict)
     model_version: Name | None = None
     latency_ms: Annotated[float, Field(ge=0)] | None = None
     session_id: Name | None = None
     user_id: Name | None = None
     external_id: Name | None = None
     tags: dict[Name, Name] = Field(default_factory=dict)
-    request: dict[str, Json] | None = None
-    response: dict[str, Json] | None = None
+    request: dict[str, Kept] | None = None
+    response: dict[str, Kept] | None = None
 
     def options(self) -> list[Option]:
         """Return the outputs in the order in which they were given."""
         if not self.outputs:
             raise Invalid.at("/outputs", "is empty: send what was generated")
-        for index, output in enumerate(self.outputs):
-            if (output.text is None) == ("json_" not in output.model_fields_set):
-                raise Invalid.at(f"/outputs/{index}", "has either `text` or `json`")
-        check_distinct(self.outputs, "/outputs")
+        _check_outputs(self.outputs)
         return [output.option() for output in self.outputs]
+
+
+def _check_outputs(outputs: list[Generated]) -> None:
+    for index, output in enumerate(outputs):
+        if (output.text is None) == ("json_" not in output.model_fields_set):
+            raise Invalid.at(f"/outputs/{index}", "has either `text` or `json`")
+    check_distinct(outputs, "/outputs")
+
+
+def _numbered(outputs: Any) -> Any:
+    """Give outputs that are mere texts their place as the id."""
+    if not isinstance(outputs, list):
+        return outputs
+    return [{"id": str(i), "text": o} if isinstance(o, str) else o for i, o in enumerate(outputs)]
 
 
 class ScoreRequest(Prompted):
     """Ask a reward model how good some outputs are. Nothing is logged."""
 
-    outputs: Annotated[list[Text | Generated], Field(min_length=1, max_length=MAX_OPTIONS)]
+    outputs: Annotated[
+        list[Generated],
+        BeforeValidator(_numbered, json_schema_input_type=list[Text | Generated]),
+        Field(min_length=1, max_length=MAX_OPTIONS),
+    ]
 
     def options(self) -> list[dict[str, Any]]:
         """Return the features of each output."""
-        return [{"text": o} if isinstance(o, str) else o.features() for o in self.outputs]
+        _check_outputs(self.outputs)
+        return [output.features() for output in self.outputs]

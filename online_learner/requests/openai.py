@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from online_learner.errors import Invalid
+from pydantic import ValidationError
+
+from online_learner.errors import Invalid, from_validation
 from online_learner.requests.asking import Generated, LogRequest
 
 
@@ -17,18 +19,20 @@ def read_chat(logged: LogRequest) -> LogRequest:
     Raises
     ------
     Invalid
-        Only one of the two was sent, or it is not a chat completion.
+        Only one of the two was sent, or it is not a chat completion, or outputs are beside it.
     """
     if logged.request is None and logged.response is None:
         return logged
     if logged.request is None or logged.response is None:
         raise Invalid.at("/request", "send the chat `request` together with its `response`")
+    if logged.messages or logged.outputs:
+        raise Invalid.at("/outputs", "messages and outputs are those of the chat: leave them out")
     request, response = dict(logged.request), logged.response
     messages = request.pop("messages", None)
     choices = response.get("choices")
-    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-        raise Invalid.at("/request/messages", "must be the list of messages of the chat")
-    if not isinstance(choices, list) or not choices:
+    if not (isinstance(messages, list) and messages and all(isinstance(m, dict) for m in messages)):
+        raise Invalid.at("/request/messages", "must be the messages of the chat, one or more")
+    if not (isinstance(choices, list) and choices):
         raise Invalid.at("/response/choices", "must be the choices of the completion, one or more")
     return logged.model_copy(
         update={
@@ -46,13 +50,16 @@ def _output(choice: Any, index: int) -> Generated:
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
         raise Invalid.at(f"/response/choices/{index}/message", "must be the message that was made")
-    content = message.get("content")
-    found: dict[str, Any] = {"id": str(choice.get("index", index))}
-    if isinstance(content, str) and not message.get("tool_calls"):
+    content, number = message.get("content"), choice.get("index")
+    found: dict[str, Any] = {"id": str(index if number is None else number)}
+    if isinstance(content, str) and not (message.get("tool_calls") or message.get("function_call")):
         found["text"] = content
     else:  # tool calls, refusals
         found["json"] = {key: value for key, value in message.items() if value is not None}
-    return Generated.model_validate(found | {"logprobs": _logprobs(choice)})
+    try:
+        return Generated.model_validate(found | {"logprobs": _logprobs(choice)})
+    except ValidationError as error:
+        raise from_validation(error, Generated).under("response", "choices", index) from None
 
 
 def _logprobs(choice: dict[str, Any]) -> list[float] | None:

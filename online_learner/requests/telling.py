@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError, create_model
 from pydantic_core import from_json
 
-from online_learner.errors import Invalid, did_you_mean, from_validation
+from online_learner.errors import Invalid, ServiceError, did_you_mean, from_validation
 from online_learner.requests.values import (
     MAX_OPTIONS,
     MAX_TEXT,
@@ -154,7 +154,7 @@ def _union(members: Iterable[Any]) -> Any:
 
 
 ONE: Any = _union(
-    create_model(kind.__name__, __base__=(FeedbackRequest, kind), __doc__=kind.__doc__)
+    create_model(f"{kind.__name__}Feedback", __base__=(FeedbackRequest, kind), __doc__=kind.__doc__)
     for kind in KINDS.values()
 )
 
@@ -202,8 +202,17 @@ def _other(
         try:
             return several()
         except ValidationError as found:
-            raise from_validation(found, SeveralSignals) from None
+            raise _of_several(found, document["signals"]) from None
     raise from_validation(error, ONE) from None
+
+
+def _of_several(error: ValidationError, signals: list[Any]) -> ServiceError:
+    """Return what is wrong with several signals; a kind that is none is named as with one."""
+    first = error.errors()[0]
+    if first["type"] not in _NO_KIND:
+        return from_validation(error, SeveralSignals)
+    index = first["loc"][1]
+    return _unknown(signals[int(index)].get("kind")).under("signals", index)
 
 
 def _object(body: bytes) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
@@ -73,23 +74,29 @@ def _bad(feature: str, message: str) -> Invalid:
 
 def _check_json(value: Any) -> Any:
     """Check a JSON value: finite, bounded, valid Unicode, not nested without end."""
-    _walk(value, 0)
+    _walk(value, 0, MAX_MAGNITUDE)
     return value
 
 
-def _walk(value: Any, depth: int) -> None:
+def _check_kept(value: Any) -> Any:
+    """Check JSON that is kept and never learned from as a number: a seed may have 64 bits."""
+    _walk(value, 0, sys.float_info.max)
+    return value
+
+
+def _walk(value: Any, depth: int, most: float) -> None:
     if isinstance(value, str):
         _check_text(value)
     elif isinstance(value, list | dict):
         if depth >= MAX_DEPTH:
             raise ValueError(f"is nested more than {MAX_DEPTH} deep")
         for part in value:
-            _walk(part, depth + 1)
+            _walk(part, depth + 1, most)
         for part in value.values() if isinstance(value, dict) else ():
-            _walk(part, depth + 1)
+            _walk(part, depth + 1, most)
     elif isinstance(value, float | int):
-        if not abs(value) <= MAX_MAGNITUDE:
-            raise ValueError(f"must be a finite number within ±{MAX_MAGNITUDE:g}")
+        if not abs(value) <= most:
+            raise ValueError(f"must be a finite number within ±{most:g}")
     elif value is not None:
         raise ValueError(f"is no JSON value, but a {type(value).__name__}")
 
@@ -119,6 +126,7 @@ def _check_text(text: str) -> str:
 Features: TypeAlias = Annotated[dict[str, Any], AfterValidator(check_features)]
 Finite: TypeAlias = Annotated[float, Field(ge=-MAX_MAGNITUDE, le=MAX_MAGNITUDE)]
 Json: TypeAlias = Annotated[Any, AfterValidator(_check_json)]
+Kept: TypeAlias = Annotated[Any, AfterValidator(_check_kept)]
 VersionName: TypeAlias = Annotated[
     Any,
     AfterValidator(_check_version),

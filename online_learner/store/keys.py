@@ -94,7 +94,7 @@ class Keys:
         return self._key(f"seen:{_digest(credential, idempotency_key)}")
 
     def said(self, entry: str) -> str:
-        """Hash: the latest signal of each source and kind on one prediction."""
+        """Hash: the latest signal of each source, kind and subject on one prediction."""
         return self._key(f"said:{entry}")
 
     def ref(self, kind: str, name: str) -> str:
@@ -102,9 +102,9 @@ class Keys:
         return self._key(f"ref:{_digest(kind, name)}")
 
 
-def said_field(source: str, kind: str, other: str = "") -> str:
-    """Return the field of `said` for a source, a kind, and the second prediction where one is."""
-    return _digest(source, kind, other)
+def said_field(source: str, kind: str, subject: str = "") -> str:
+    """Return the field of `said` for a source, a kind, and what it speaks of: a pair, a rule."""
+    return _digest(source, kind, subject)
 
 
 def _digest(*parts: str) -> str:
