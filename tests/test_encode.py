@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_learner.learners.encode import Bags, Encoder, mixed, ngrams_of, words
-from online_learner.learners.scaling import BOUND, Scaler, checked
+from online_learner.learners.torch.encode import Bags, Encoder, mixed, ngrams_of, words
+from online_learner.learners.torch.scaling import BOUND, Scaler, checked
 
 BUCKETS = 1 << 20
 ENCODER = Encoder(BUCKETS)
@@ -158,7 +158,7 @@ def test_buckets_fill_evenly() -> None:
 def test_hashes_are_the_same_in_every_process() -> None:
     """Another process, with another hash seed, finds the same buckets."""
     code = (
-        "from online_learner.learners.encode import Encoder;"
+        "from online_learner.learners.torch.encode import Encoder;"
         "print(Encoder(1 << 20).encode([{'a': 'Free entry', 'b': 1.5}]).indices.tolist())"
     )
     elsewhere = subprocess.run(

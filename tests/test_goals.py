@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from online_learner.learners.goals import MAX_LABELS, Classes, Goal, Numbers
-from online_learner.learners.layers import Bag, DenseLayer, Layer, SparseLayer
+from online_learner.learners.torch.goals import MAX_LABELS, Classes, Goal, Numbers
+from online_learner.learners.torch.layers import Bag, DenseLayer, Layer, SparseLayer
 from online_learner.schema import Example
 
 SUMS = st.lists(st.floats(-5, 5, width=32), min_size=6, max_size=6)

@@ -85,19 +85,24 @@ def embeddings(count: int = 60) -> list[Example]:
     return [replace(e, features={"e": e.features["embedding"]}) for e in vectors(count)]
 
 
+def summed(examples: Sequence[Example]) -> list[Example]:
+    """Return embeddings with the sum of their numbers as the target."""
+    return [replace(e, target=float(sum(e.features["e"]))) for e in examples]
+
+
 def flats(count: int = 60) -> list[Example]:
     """Return flats of numbers, categories, booleans and text, and their rents."""
     rng = random.Random(3)
     found = []
     for _ in range(count):
+        size, furnished = rng.uniform(20, 140), rng.random() < 0.5
         flat = {
-            "size": rng.uniform(20, 140),
+            "size": size,
             "district": rng.choice(["north", "east", "harbour"]),
-            "furnished": rng.random() < 0.5,
+            "furnished": furnished,
             "text": " ".join(rng.choices(WORDS["ham"], k=4)),
         }
-        rent = 12.0 * flat["size"] + 300.0 * flat["furnished"] + rng.gauss(0, 20)
-        found.append(Example(flat, rent))
+        found.append(Example(flat, 12.0 * size + 300.0 * furnished + rng.gauss(0, 20)))
     return found
 
 
@@ -232,6 +237,9 @@ LEARNERS = {
         "torch:mixed", flats(), hidden=8, loss="squared", **SMALL
     ),
     "module": configured("torch:nn.Linear", embeddings(), ABC, in_features=8, out_features=3),
+    "module regression": configured(
+        "torch:nn.Linear", summed(embeddings()), in_features=8, out_features=1
+    ),
 }
 RANKERS = {
     "ranking": configured("torch:ranking", comparisons(), **SMALL),
@@ -366,6 +374,14 @@ def test_strange_names_are_not_kept() -> None:
     size = len(learner.to_bytes())
     learner.predict([{f"name {i}": 1.0} for i in range(1000)])
     assert len(learner.to_bytes()) == size
+
+
+def test_question_that_makes_no_number_is_refused() -> None:
+    """Features of which a model that has learned makes NaN are an error, and no answer."""
+    model = preprocessing.MinMaxScaler() | linear_model.LogisticRegression()
+    learner = taught(RiverLearner(model, task="classification"))
+    with pytest.raises(FloatingPointError, match="not finite"):
+        learner.predict([{"a feature without a range": 1.0}])
 
 
 def test_failed_question_leaves_no_trace() -> None:

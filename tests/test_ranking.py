@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from online_learner.errors import ConfigError, StateError
 from online_learner.learners import Ranker
 from online_learner.learners.factory import make_learner
-from online_learner.learners.pairs import MAX_CROSSED
-from online_learner.learners.ranking import LinearRanker, plackett_luce, ranker, slopes_of
+from online_learner.learners.torch.pairs import MAX_CROSSED
+from online_learner.learners.torch.ranking import LinearRanker, plackett_luce, ranker, slopes_of
 from online_learner.schema import Example, Lesson, Ranked, Rated
 from online_learner.settings import ModelSpec
 

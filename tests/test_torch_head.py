@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from online_learner.errors import ConfigError, StateError
-from online_learner.learners import Answer, Learner, tensors
+from online_learner.learners import Answer, Learner
 from online_learner.learners.factory import make_learner
-from online_learner.learners.head import CHUNK
-from online_learner.learners.readers import MAX_NAMES
-from online_learner.learners.torch_head import LayeredHead, dense, mixed, text
+from online_learner.learners.torch import tensors
+from online_learner.learners.torch.head import CHUNK
+from online_learner.learners.torch.layered import LayeredHead, dense, mixed, text
+from online_learner.learners.torch.readers import MAX_NAMES, ROOM
 from online_learner.schema import Example, Ranked, Rated
 from online_learner.settings import ModelSpec
 
@@ -315,6 +316,18 @@ def test_asking_with_new_words_keeps_the_others() -> None:
     head = taught(text(spec=spec(labels=["a", "b"])), [Example({"text": "x"}, "b")] * 5)
     known, more = one(head, {"text": "x"}).scores["b"], one(head, {"text": "x y z"}).scores["b"]
     assert 0.5 < more < known
+
+
+def test_asking_with_new_numbers_keeps_the_others() -> None:
+    """A number that no lesson had counts for nothing, also where a head has no room left."""
+    head = mixed(spec=spec("regression"), buckets=1 << 22)
+    for number in range(0, ROOM, 8):
+        names = map(str, range(number, number + 8))
+        lesson = Example({name: float(place) for place, name in enumerate(names)}, number + 1.0)
+        head.learn([lesson, Example(dict.fromkeys(lesson.features, 9.0), 0.0)])
+    found, _ = tensors.unpack(head.to_bytes())
+    assert len(found["reader.seen"]) == len(found["first.weight"]) == ROOM
+    assert one(head, {"new": 1e6}) == one(head, {"new": -1e6}) == one(head, {})
 
 
 # --- hostile input ------------------------------------------------------------------------------

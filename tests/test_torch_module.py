@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from online_learner.errors import ConfigError, StateError
-from online_learner.learners import tensors
 from online_learner.learners.factory import make_learner
-from online_learner.learners.torch_module import ModuleHead, module
+from online_learner.learners.torch import tensors
+from online_learner.learners.torch.module import ModuleHead, module
 from online_learner.schema import Example
 from online_learner.settings import ModelSpec
 

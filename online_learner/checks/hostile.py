@@ -19,8 +19,8 @@ from online_learner.checks.subject import (
     rewritten,
 )
 from online_learner.requests import MAX_MAGNITUDE, Features
-from online_learner.requests.values import MAX_TEXT
-from online_learner.schema import Example, Lesson
+from online_learner.requests.values import MAX_OPTIONS, MAX_TEXT
+from online_learner.schema import Example, Lesson, Ranked
 
 NAME_BYTES = 256
 TOGETHER = 8  # new names in one lesson
@@ -131,12 +131,13 @@ def check_finite_after_hostile_input(subject: Subject) -> None:
 
 
 def _hostile_lessons(subject: Subject) -> Iterator[Lesson]:
-    labels = has_labels(subject)
+    targets = ("", ODD_TEXT) if has_labels(subject) else (MAX_MAGNITUDE, -MAX_MAGNITUDE)
     several = (subject.lessons[0], subject.lessons[-1])
     for lesson in several:
         if isinstance(lesson, Example):
-            targets = ("", ODD_TEXT) if labels else (MAX_MAGNITUDE, -MAX_MAGNITUDE)
             yield from (replace(lesson, target=target) for target in targets)
+        if isinstance(lesson, Ranked):
+            yield replace(lesson, options=(lesson.options * MAX_OPTIONS)[:MAX_OPTIONS])
     for change in _hostile_changes():
         yield from (rewritten(lesson, change) for lesson in several)
 

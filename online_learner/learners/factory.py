@@ -18,11 +18,12 @@ from online_learner.learners import Learner, Model, Ranker
 from online_learner.settings import ModelSpec
 
 SHORT = {
-    "torch:text": "online_learner.learners.torch_head:text",
-    "torch:dense": "online_learner.learners.torch_head:dense",
-    "torch:mixed": "online_learner.learners.torch_head:mixed",
-    "torch:ranking": "online_learner.learners.ranking:ranker",
+    "torch:text": "online_learner.learners.torch.layered:text",
+    "torch:dense": "online_learner.learners.torch.layered:dense",
+    "torch:mixed": "online_learner.learners.torch.layered:mixed",
+    "torch:ranking": "online_learner.learners.torch.ranking:ranker",
 }
+_TORCH = ("torch", "safetensors")
 
 
 def resolve(path: str) -> Any:
@@ -42,7 +43,8 @@ def resolve(path: str) -> Any:
     try:
         found = importlib.import_module(module_name)
     except ImportError as error:
-        raise ConfigError(f"cannot import '{module_name}' of '{path}': {error}") from error
+        cure = ": pip install 'online-learner[torch]'" if error.name in _TORCH else ""
+        raise ConfigError(f"cannot import '{module_name}' of '{path}': {error}{cure}") from error
     for name in names.split("."):
         found = _member(found, name, path)
     return found
@@ -100,7 +102,7 @@ def _make(spec: ModelSpec) -> Any:
     if isinstance(made, Estimator):
         return _river(made, spec)
     if type(made).__module__.startswith("torch.") or hasattr(made, "state_dict"):
-        from online_learner.learners.torch_module import module
+        from online_learner.learners.torch.module import module
 
         return module(made, spec=spec)
     return made

@@ -17,12 +17,12 @@ from typing import Any, Literal, get_args
 import torch
 
 from online_learner.errors import ConfigError
-from online_learner.learners.encode import Encoder
-from online_learner.learners.goals import Classes, Goal, Loss, Numbers
-from online_learner.learners.head import Head, part_of, prefixed
-from online_learner.learners.layers import DenseLayer, Layer, SparseLayer, Tensors
-from online_learner.learners.readers import MAX_PLACES, HashedReader, Reader, VectorReader
-from online_learner.learners.tensors import device_of
+from online_learner.learners.torch.encode import Encoder
+from online_learner.learners.torch.goals import Classes, Goal, Loss, Numbers
+from online_learner.learners.torch.head import Head, part_of, prefixed
+from online_learner.learners.torch.layers import DenseLayer, Layer, SparseLayer, Tensors
+from online_learner.learners.torch.readers import MAX_PLACES, HashedReader, Reader, VectorReader
+from online_learner.learners.torch.tensors import device_of
 from online_learner.requests import Features
 from online_learner.schema import Label
 from online_learner.settings import ModelSpec

@@ -8,14 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from online_learner.learners.encode import Bags, Encoder
-from online_learner.learners.layers import Bag, Tensors
-from online_learner.learners.scaling import Floats, Mask, Places, Scaler, checked
+from online_learner.learners.torch.encode import Bags, Encoder
+from online_learner.learners.torch.layers import Bag, Tensors
+from online_learner.learners.torch.scaling import Floats, Mask, Places, Scaler, checked
 from online_learner.requests import Features
 
 MAX_NAMES = 1000  # of features in a vector: nobody can fill the memory with them
 MAX_PLACES = 16_384
-_ROOM = 1024  # inputs that a hashed head begins with
+ROOM = 1024  # inputs that a hashed head begins with
 
 
 class Reader(Protocol):
@@ -57,7 +57,7 @@ class HashedReader:
     """
 
     def __init__(self, encoder: Encoder, device: torch.device) -> None:
-        self.width = _ROOM
+        self.width = ROOM
         self._encoder = encoder
         self._device = device
         self._scaler = Scaler(self.width)
@@ -97,11 +97,10 @@ class HashedReader:
     def _bag(self, bags: Bags) -> Bag:
         values, rows = bags.values, bags.rows
         inputs = self._inputs[bags.indices] - 1
-        values = np.where(inputs >= 0, values, 0.0)
         if bags.numeric.any():
             at = inputs[bags.numeric]
             values[bags.numeric] = self._scaler.scale(values[bags.numeric], at)
-        values /= np.sqrt(bags.counts)[rows]
+        values = np.where(inputs >= 0, values, 0.0) / np.sqrt(bags.counts)[rows]
         arrays = (np.maximum(inputs, 0), values.astype(np.float32), rows, bags.offsets)
         return Bag(*(torch.from_numpy(array).to(self._device) for array in arrays))
 

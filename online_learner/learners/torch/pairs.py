@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from online_learner.learners.encode import Bags, Encoder, Keys, Places, mixed, words
-from online_learner.learners.scaling import Floats, Scaler, checked
+from online_learner.learners.torch.encode import Bags, Encoder, Keys, Places, mixed, words
+from online_learner.learners.torch.scaling import Floats, Scaler, checked
 from online_learner.requests import Features
 
 Case: TypeAlias = tuple[Features, Sequence[Features]]  # a context, and the options in it

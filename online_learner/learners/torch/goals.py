@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from online_learner.learners import Answer
-from online_learner.learners.layers import Tensors
-from online_learner.learners.scaling import Scaler, checked
+from online_learner.learners.torch.layers import Tensors
+from online_learner.learners.torch.scaling import Scaler, checked
 from online_learner.schema import Example, Label, label_key
 
 Loss: TypeAlias = Literal["huber", "squared"]

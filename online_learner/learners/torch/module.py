@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from online_learner.errors import ConfigError
-from online_learner.learners.goals import Classes, Goal, Loss, Numbers
-from online_learner.learners.head import Head, part_of, prefixed
-from online_learner.learners.layers import Tensors
-from online_learner.learners.scaling import checked
-from online_learner.learners.tensors import device_of
+from online_learner.learners.torch.goals import Classes, Goal, Loss, Numbers
+from online_learner.learners.torch.head import Head, part_of, prefixed
+from online_learner.learners.torch.layers import Tensors
+from online_learner.learners.torch.scaling import checked
+from online_learner.learners.torch.tensors import device_of
 from online_learner.requests import Features
 from online_learner.settings import ModelSpec
 

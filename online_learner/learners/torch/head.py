@@ -10,9 +10,10 @@ from typing import Any, Self, cast
 import torch
 
 from online_learner.errors import StateError
-from online_learner.learners import Answer, tensors
-from online_learner.learners.goals import Goal
-from online_learner.learners.layers import Tensors
+from online_learner.learners import Answer
+from online_learner.learners.torch import tensors
+from online_learner.learners.torch.goals import Goal
+from online_learner.learners.torch.layers import Tensors
 from online_learner.requests import Features
 from online_learner.schema import Example, Lesson
 

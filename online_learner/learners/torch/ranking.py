@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from online_learner.errors import ConfigError, StateError
-from online_learner.learners import tensors
-from online_learner.learners.pairs import Case, Pairs, Rows
-from online_learner.learners.scaling import Floats, Scaler
+from online_learner.learners.torch import tensors
+from online_learner.learners.torch.pairs import Case, Pairs, Rows
+from online_learner.learners.torch.scaling import Floats, Scaler
 from online_learner.requests import MAX_MAGNITUDE, Features
 from online_learner.schema import Lesson, Ranked, Rated
 from online_learner.settings import ModelSpec
