@@ -149,7 +149,11 @@ class Gatekeeper:
             return True
         if entry_order(entry) > entry_order(self._audits):
             return False
-        self.judge.see_signal(entry, self._signals.truth(feedback, prediction))
+        try:
+            truth = self._signals.truth(feedback, prediction)
+        except Exception:  # a table of a team's own; the learner says what it raises
+            return True
+        self.judge.see_signal(entry, truth)
         return True
 
     async def _settle(self, aliases: Aliases) -> int:

@@ -20,7 +20,6 @@ from starlette.routing import Mount, Route
 
 from online_learner.errors import ServiceError, Unavailable
 from online_learner.ingest import Receipt
-from online_learner.loop import Stages
 from online_learner.render import render
 from online_learner.requests import (
     FeedbackBatchRequest,
@@ -33,6 +32,7 @@ from online_learner.requests import (
     read_chat,
 )
 from online_learner.schema import Prediction
+from online_learner.stages import Stages
 from serve_app.http import body_of, endpoint, json_response, parse, wrong_method
 from serve_app.operator_api import operator_api
 from serve_app.service import Service

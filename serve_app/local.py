@@ -24,8 +24,8 @@ from typing import Any, TextIO
 
 from online_learner import auth, config
 from online_learner.errors import ConfigError, Unavailable
-from online_learner.loop import check_model
 from online_learner.settings import Settings
+from online_learner.stages import check_model
 from online_learner.store import Store, open_store
 from serve_app.guardian import Guardian
 

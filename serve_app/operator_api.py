@@ -14,7 +14,6 @@ from starlette.exceptions import HTTPException
 from online_learner import explain, operate
 from online_learner.auth import Credential, Scope
 from online_learner.errors import Invalid, ServiceError, json_pointer
-from online_learner.loop import Stages
 from online_learner.requests import (
     ONE,
     FeedbackBatchRequest,
@@ -25,6 +24,7 @@ from online_learner.requests import (
     SeveralSignals,
 )
 from online_learner.requests import Request as Schema
+from online_learner.stages import Stages
 from serve_app.http import body_of, no_route, parse, problem, wrong_method
 from serve_app.service import Service
 

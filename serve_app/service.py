@@ -19,8 +19,8 @@ from online_learner.auth import Keychain
 from online_learner.errors import NotFound, OnlineLearnerError, did_you_mean
 from online_learner.ids import Address, Keyring, Kind, model_hash
 from online_learner.ingest import Ingest
-from online_learner.loop import Stages
 from online_learner.settings import Settings
+from online_learner.stages import Stages
 from online_learner.store import Store, open_store
 
 log = logging.getLogger(__name__)

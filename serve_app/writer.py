@@ -20,8 +20,8 @@ from typing import Protocol
 from online_learner import config
 from online_learner.errors import Conflict, Fenced, Unavailable
 from online_learner.ids import Keyring
-from online_learner.loop import Stages
 from online_learner.settings import ModelSpec
+from online_learner.stages import Stages
 from online_learner.store import Store, open_store
 from online_learner.store.keys import Keys
 

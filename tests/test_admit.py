@@ -11,7 +11,7 @@ from online_learner.errors import Invalid
 from online_learner.requests import KINDS, read_feedback
 from online_learner.schema import Feedback, Option, Prediction, Task
 from online_learner.settings import ModelSpec
-from online_learner.tuned import make_rules, make_signals
+from online_learner.stages import make_rules, make_signals
 from policies.signals import TABLE
 
 OPTIONS = [Option(id=name, features={"title": name}) for name in "abcd"]

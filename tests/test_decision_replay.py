@@ -12,11 +12,12 @@ import pytest
 
 from online_learner.evidence import Case, Duel, Trial, log_threshold, raised_null
 from online_learner.judge import Judge
-from online_learner.loop import Loop, Stages
+from online_learner.loop import Loop
 from online_learner.promote import Policy
 from online_learner.registry import Registry
 from online_learner.schema import Aliases, Settled, Verdict
 from online_learner.settings import Settings
+from online_learner.stages import Stages
 from policies.promotion import Leash, Sequential
 
 OpenLoop = Callable[..., Awaitable[Loop]]

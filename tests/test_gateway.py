@@ -17,7 +17,7 @@ import pytest
 
 from online_learner import auth, config
 from online_learner.ids import Address, Keyring
-from online_learner.loop import Stages
+from online_learner.stages import Stages
 from online_learner.store import open_store
 from online_learner.store.embedded import EmbeddedServer
 
@@ -149,6 +149,8 @@ def test_a_story_outlives_the_window(service: Any, http: httpx2.Client) -> None:
 ROUTES = [
     ("POST", "/v1/models/web/predict"),
     ("POST", "/v1/models/web/predict_batch"),
+    ("POST", "/v1/models/web/log"),
+    ("POST", "/v1/models/web/score"),
     ("POST", "/v1/feedback"),
     ("POST", "/v1/feedback_batch"),
     ("GET", "/v1/models"),
@@ -439,6 +441,14 @@ def test_a_dry_run_accepts_nothing(http: httpx2.Client) -> None:
     assert http.post("/v1/feedback", json=body).json()["feedback_id"] is None
     story = http.get(f"/v1/predictions/{answer['prediction_id']}").json()
     assert story["feedback"] == []
+
+
+def test_an_empty_key_is_none(http: httpx2.Client) -> None:
+    """A header without a value stands for no body: it does not tie signals together."""
+    for _ in range(2):
+        body = thumbs(predict(http)["prediction_id"])
+        reply = http.post("/v1/feedback", json=body, headers={"idempotency-key": ""})
+        assert reply.status_code == 202, reply.text
 
 
 # --- batches ----------------------------------------------------------------------------------

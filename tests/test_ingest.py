@@ -32,9 +32,9 @@ from online_learner.loop import Loop
 from online_learner.requests import read_feedback
 from online_learner.schema import Feedback, Prediction
 from online_learner.settings import ModelSpec, Settings
+from online_learner.stages import make_rules, make_signals
 from online_learner.store import Store, open_store
 from online_learner.store.keys import Keys
-from online_learner.tuned import make_rules, make_signals
 
 FOREVER_S = 3600.0
 WEB = ModelSpec(task="classification", learner="a:b", labels=[False, True])

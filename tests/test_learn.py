@@ -21,11 +21,21 @@ from online_learner.ids import Keyring
 from online_learner.learn import Trainer
 from online_learner.learners import Answer, Learner
 from online_learner.learners.factory import make_learner
-from online_learner.loop import Loop, Stages
+from online_learner.loop import Loop
 from online_learner.registry import Registry
 from online_learner.replay import NOTHING, Position, Replay
-from online_learner.schema import Checkpoint, Control, Example, Record, Step, Version
+from online_learner.schema import (
+    Checkpoint,
+    Control,
+    Example,
+    Feedback,
+    Prediction,
+    Record,
+    Step,
+    Version,
+)
 from online_learner.settings import Settings
+from online_learner.stages import Stages
 from online_learner.store import Entry, Store
 from policies.signals import Signals
 
@@ -507,6 +517,63 @@ async def test_what_cannot_be_read_is_set_aside(loop: Loop) -> None:
     reasons = (await quarantine_of(registry)).values()
     assert [reason.split(":")[0] for reason in reasons] == ["unreadable", "unreadable"]
     assert loop.models["web"].trainer.at.learned == 2
+    await check_accounts(registry)
+
+
+@pytest.mark.parametrize("publish_s", [0.0, NEVER_S])
+async def test_raters_are_known_again_after_a_restart(
+    open_loop: OpenLoop, make_settings: MakeSettings, publish_s: float
+) -> None:
+    """What a rating teaches depends on its rater's earlier ones, learned before a crash or not."""
+    loop = await open_loop(make_settings(web=WEB | {"publish_s": publish_s}))
+    trainer, rng = loop.models["web"].trainer, random.Random(1)
+    for n in range(30):
+        answer = await loop.predict("web", {"a": rng.gauss(0, 1)})
+        stars, rater = rng.choice([1, 2, 3, 4, 5]), f"rater {n % 3}"
+        await loop.feedback(answer["prediction_id"], "rating", stars, user_id=rater)
+        await trainer.turn()
+    assert trainer.signals.state()["raters"].keys() == {f"human:rater {n}" for n in range(3)}
+    other = process(loop)
+    await run(other)
+    assert other.signals.state() == trainer.signals.state()
+    assert other.learner.digest() == trainer.learner.digest()
+    assert other.at == trainer.at
+
+
+class Hasty(Signals):
+    """A team's own table, with a mistake in it that only some signals meet."""
+
+    def lesson(self, feedback: Feedback, *rest: Any) -> Any:
+        """Stumble over a comment."""
+        if feedback.comment is not None:
+            raise AttributeError(feedback.comment)
+        return super().lesson(feedback, *rest)
+
+    def truth(self, feedback: Feedback, prediction: Prediction) -> Any:
+        """Stumble over the same."""
+        if feedback.comment is not None:
+            raise AttributeError(feedback.comment)
+        return super().truth(feedback, prediction)
+
+
+async def test_a_table_that_fails_stops_nobody(
+    open_loop: OpenLoop, make_settings: MakeSettings
+) -> None:
+    """Whatever a table raises sets that one signal aside; a restarted learner does the same."""
+    settings = make_settings(web=WEB | {"signals": f"{__name__}:Hasty"})
+    loop = await open_loop(settings)
+    registry = loop.models["web"].registry
+    await say(loop, 1)
+    answer = await loop.predict("web", {"a": 1.0})
+    await loop.feedback(answer["prediction_id"], "thumbs", value=True, comment="no such attribute")
+    await say(loop, 1)
+    await loop.turn("web")
+    [reason] = (await quarantine_of(registry)).values()
+    assert reason == "unreadable: no such attribute"
+    assert loop.models["web"].trainer.at.learned == 2
+    again = process(loop)
+    await run(again)
+    assert again.learner.digest() == loop.models["web"].trainer.learner.digest()
     await check_accounts(registry)
 
 

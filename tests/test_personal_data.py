@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from policies.personal_data import FINDERS, KINDS, kinds_in, luhn, mod97, plain
+from policies.rules.personal_data import FINDERS, KINDS, kinds_in, luhn, mod97, plain
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 

@@ -10,7 +10,7 @@ import pytest
 
 from online_learner import promote
 from online_learner.errors import Conflict, Fenced, Invalid, NotFound, StateError, Unavailable
-from online_learner.loop import Loop, Stages
+from online_learner.loop import Loop
 from online_learner.operate import operate
 from online_learner.promote import Gatekeeper, commit_move
 from online_learner.registry import Registry
@@ -28,6 +28,7 @@ from online_learner.schema import (
     Verdict,
 )
 from online_learner.settings import Settings
+from online_learner.stages import Stages
 from online_learner.store import Store
 
 OpenLoop = Callable[..., Awaitable[Loop]]

@@ -351,3 +351,23 @@ def test_what_is_wrong_with_several_signals_is_pointed_at(
     """The signal is named by its place; a kind that is none has the code that it has alone."""
     place = refusal(told, SEVERAL | change)
     assert (place["pointer"], place["code"]) == (pointer, code)
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.123+02:00", "2026-01-31 12:00:00+00:00"],
+)
+def test_a_moment_is_kept_as_it_was_written(time: str) -> None:
+    """`observed_at` is a time with its zone."""
+    found = told({"prediction_id": "x", "kind": "thumbs", "value": True, "observed_at": time})
+    assert found.observed_at == time
+
+
+@pytest.mark.parametrize(
+    "time", ["yesterday", "", "2026-01-31", "2026-01-31T12:00:00", "2026-13-31T12:00:00Z", 1.7e9]
+)
+def test_what_is_no_moment_is_refused(time: Any) -> None:
+    """A word, a day, a time without zone, or a number is pointed at."""
+    body = {"prediction_id": "x", "kind": "thumbs", "value": True, "observed_at": time}
+    place = refusal(told, body)
+    assert (place["pointer"], place["code"]) == ("/observed_at", "invalid_value")

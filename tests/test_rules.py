@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from online_learner.schema import Flag, Option
-from policies.rule import pointer
 from policies.rules import Rules, blocks
+from policies.rules.rule import pointer
 
 BOX = {
     "type": "object",

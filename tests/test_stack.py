@@ -19,9 +19,9 @@ from the_stack import MODELS, Stack, start, stop
 
 from online_learner.ids import Keyring
 from online_learner.learn import Trainer
-from online_learner.loop import Stages
 from online_learner.schema import Step
 from online_learner.settings import Settings
+from online_learner.stages import Stages
 from online_learner.store import Store
 
 pytestmark = pytest.mark.ray

@@ -10,10 +10,11 @@ import pytest
 
 from online_learner.bundle import Bundle
 from online_learner.errors import StateError
-from online_learner.loop import Loop, Stages
+from online_learner.loop import Loop
 from online_learner.operate import operate
 from online_learner.schema import Aliases
 from online_learner.settings import Settings
+from online_learner.stages import Stages
 from online_learner.swap import Follower
 
 OpenLoop = Callable[..., Awaitable[Loop]]

@@ -38,6 +38,8 @@ class WordRanker:
                 f"`vector` had {self.length} numbers before, and has {len(vector)} now"
             )
         texts = [value for value in option.values() if isinstance(value, str)]
+        if any("\0" in text for text in texts):
+            raise ValueError("a text holds a zero character")
         return " ".join(texts).lower().split()
 
     def learn(self, lessons: Sequence[Lesson]) -> None:

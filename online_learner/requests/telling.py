@@ -17,6 +17,7 @@ from online_learner.requests.values import (
     Choice,
     Finite,
     Json,
+    Moment,
     Name,
     Request,
     VersionName,
@@ -127,7 +128,7 @@ class FeedbackRequest(Request):
     reasons: Annotated[list[Name], Field(max_length=32, default_factory=list)]
     interface: Interface | None = None
     comment: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
-    observed_at: Annotated[str, Field(max_length=64)] | None = None
+    observed_at: Moment | None = None
     tags: dict[Name, Name] = Field(default_factory=dict)
     dry_run: bool = False
 

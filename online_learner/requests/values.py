@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
@@ -107,6 +108,16 @@ def _check_version(value: Any) -> Any:
     raise ValueError("is the number of a version, or the name of one made elsewhere")
 
 
+def _check_moment(text: str) -> str:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise ValueError("is a time with its zone, as in 2026-01-31T12:00:00Z")
+    return text
+
+
 def _check_choice(value: Any) -> Any:
     if value is None or isinstance(value, bool | int):
         return value
@@ -138,6 +149,7 @@ Choice: TypeAlias = Annotated[
     WithJsonSchema({"type": ["string", "integer", "boolean", "null"]}),
 ]
 Text: TypeAlias = Annotated[str, AfterValidator(_check_text)]
+Moment: TypeAlias = Annotated[str, Field(max_length=64), AfterValidator(_check_moment)]
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=256)]
 
 

@@ -30,8 +30,8 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from online_learner.schema import Flag, Option
-from policies.rule import Rule, Subject, Where, meant
-from policies.rule_kinds import KINDS, Hook
+from policies.rules.kinds import KINDS, Hook
+from policies.rules.rule import Rule, Subject, Where, meant
 
 
 class Rules:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from online_learner.schema import Flag, Option, Severity
-from policies.personal_data import kinds_in
+from policies.rules.personal_data import kinds_in
 
 Where: TypeAlias = Literal["input", "output", "comment", "correction"]
 Target: TypeAlias = Literal["input", "output", "feedback"]

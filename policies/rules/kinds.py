@@ -13,10 +13,10 @@ from typing import Annotated, Any, Self, TypeAlias
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
-from policies.json_schema import JsonSchema
-from policies.personal_data import KINDS as PERSONAL
-from policies.personal_data import Kind, kinds_in, plain
-from policies.rule import FeatureRule, Rule, Subject, Target, at, meant, several
+from policies.rules.json_schema import JsonSchema
+from policies.rules.personal_data import KINDS as PERSONAL
+from policies.rules.personal_data import Kind, kinds_in, plain
+from policies.rules.rule import FeatureRule, Rule, Subject, Target, at, meant, several
 
 _EVERYTHING: tuple[Target, ...] = ("input", "output", "feedback")
 

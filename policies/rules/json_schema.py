@@ -16,7 +16,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import UnknownDialect, specification_with
 
-from policies.rule import Rule, Subject, at, several
+from policies.rules.rule import Rule, Subject, at, several
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"  # where a schema names none
 _MAX_BREACHES = 16  # of which the most telling one is told

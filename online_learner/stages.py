@@ -1,0 +1,160 @@
+"""The stages of one model, wired to one store, with what a team tunes in its configuration."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from online_learner.admit import Admission
+from online_learner.errors import ConfigError
+from online_learner.ids import Keyring
+from online_learner.journal import Journal
+from online_learner.learn import Trainer
+from online_learner.learners import Learner, Ranker
+from online_learner.learners.factory import make_learner, resolve
+from online_learner.predict import Predictor
+from online_learner.promote import Gatekeeper
+from online_learner.registry import Registry
+from online_learner.settings import ModelSpec
+from online_learner.store import Store
+from online_learner.swap import Follower
+
+RULES = "policies.rules:Rules"
+
+
+@dataclass
+class Stages:
+    """The stages of one model, wired to one store; each is built when it is first used.
+
+    Parameters
+    ----------
+    window_s
+        For how many seconds an answer takes feedback.
+    trains
+        Whether the weights are learned here, and may be on a GPU; else they stay on the CPU.
+    """
+
+    store: Store
+    keyring: Keyring
+    model: str
+    spec: ModelSpec
+    window_s: float = 86_400.0
+    trains: bool = True
+    clock: Callable[[], float] = time.time
+    rng: random.Random = field(default_factory=random.Random)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """Stage 1: answer."""
+        return Predictor(self.model, self.spec, self.rules, self.rng)
+
+    @cached_property
+    def journal(self) -> Journal:
+        """Stage 2: log."""
+        return Journal(self.store, self.model, window_s=self.window_s)
+
+    @cached_property
+    def admission(self) -> Admission:
+        """Stage 3: accept."""
+        return Admission(self.spec, self.signals, self.rules)
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """Stage 4: learn."""
+        return Trainer(
+            self.registry,
+            self.spec,
+            self.learner,
+            self.signals,
+            self.policy,
+            trusted=self.policy.trusted_at_once,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def gatekeeper(self) -> Gatekeeper:
+        """Stages 5 and 6: judge, promote."""
+        return Gatekeeper(self.registry, self.spec, self.policy, self.signals, clock=self.clock)
+
+    @cached_property
+    def follower(self) -> Follower:
+        """Stage 7: swap."""
+        return Follower(self.registry, self.predictor, self.learner)
+
+    # --- what they rest on --------------------------------------------------------------------
+
+    @cached_property
+    def registry(self) -> Registry:
+        """What is kept of the model."""
+        return Registry(self.store, self.keyring, self.model)
+
+    @cached_property
+    def learner(self) -> Learner | Ranker:
+        """The learner as its factory makes it."""
+        return make_learner(self.spec if self.trains else self.spec.on_cpu())
+
+    @cached_property
+    def signals(self) -> Any:
+        """What a signal means; see `policies.signals`."""
+        return make_signals(self.spec)
+
+    @cached_property
+    def policy(self) -> Any:
+        """When new weights may answer; see `policies.promotion`."""
+        return make_policy(self.spec)
+
+    @cached_property
+    def rules(self) -> Any:
+        """What makes flags; see `policies.rules`."""
+        return make_rules(self.spec)
+
+
+# --- what a team tunes ------------------------------------------------------------------------
+
+
+def make_policy(spec: ModelSpec) -> Any:
+    """Build the promotion policy that a spec names."""
+    kind = resolve(spec.promotion.policy)
+    try:
+        return kind(**spec.promotion.arguments)
+    except TypeError as error:
+        raise ConfigError(
+            f"promotion: {spec.promotion.policy} does not take that: {error}"
+        ) from error
+
+
+def make_signals(spec: ModelSpec) -> Any:
+    """Build the table of what signals mean."""
+    return resolve(spec.signals)(
+        spec.task,
+        spec.labels,
+        categories=spec.categories,
+        implicit_weight=spec.implicit_weight,
+    )
+
+
+def make_rules(spec: ModelSpec) -> Any:
+    """Build the rules on inputs, outputs, comments and corrections.
+
+    A model's `output_schema` is one of them: a correction that breaks it is refused.
+    """
+    rules = list(spec.rules)
+    if spec.output_schema is not None:
+        kept = {"name": "output_schema", "on": "feedback", "severity": "block"}
+        rules.append({"rule": "json_schema", "schema": spec.output_schema, **kept})
+    try:
+        return resolve(RULES)(rules)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def check_model(spec: ModelSpec) -> None:
+    """Build all that a model's configuration names; raises `ConfigError` where it cannot be."""
+    make_rules(spec)
+    make_signals(spec)
+    make_policy(spec)
+    make_learner(spec)
