@@ -170,10 +170,10 @@ class Replay:
                 prediction = Prediction.model_validate_json(fields[b"r"])
                 other = Prediction.model_validate_json(fields[b"o"]) if b"o" in fields else None
                 lesson = self.signals.lesson(feedback, prediction, other)
+                reason = self._nothing_in(feedback, lesson)
             except Exception as error:  # a table of a team's own may raise anything
                 batch.set_aside[entry] = f"unreadable: {error}"
                 continue
-            reason = self._nothing_in(feedback, lesson)
             if lesson is None or reason is not None:
                 batch.set_aside[entry] = f"{NOTHING}: {reason}"
             else:

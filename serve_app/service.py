@@ -97,7 +97,8 @@ class Service:
         self.ingest.window_s = self.settings.window_s
         for model, spec in self.settings.models.items():
             known = self.rooms.get(model)
-            if known is None or known.predictor.spec != spec:
+            as_built = None if known is None else (known.spec, known.window_s)
+            if as_built != (spec, self.settings.window_s):
                 await self._open_room(model)
         for model in set(self.rooms) - set(self.settings.models):
             self._close_room(model)

@@ -27,7 +27,7 @@ OUTPUTS = [{"id": "0", "text": "a bird"}, {"id": "1", "text": "a bill"}]
 @pytest.fixture
 async def pages(open_loop: OpenLoop, make_settings: MakeSettings) -> Loop:
     """Return a loop with a ranking that serves every step, and answers that are logged."""
-    return await open_loop(make_settings(pages=ALWAYS, llm=ALWAYS))
+    return await open_loop(make_settings(pages=ALWAYS, llm=ALWAYS | {"audit": 1.0}))
 
 
 async def ask(loop: Loop, model: str = "pages", **fields: Any) -> str:

@@ -188,6 +188,7 @@ async def test_the_first_answer_of_each_step_is_marked(store: Store) -> None:
     records = [answer(**dict(zip(names, place, strict=True))) for place in places]
     first = await journal.append(records[:4])
     rest = await journal.append(records[4:])
+    await journal.append(records[6:])
     found = await served(store)
     marked = [(first + rest)[n].entry for n in (0, 2, 3, 4, 6)]
     assert [entry for entry, _ in found] == marked

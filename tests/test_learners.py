@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-import torch
 from river import (
     compose,
     datasets,
@@ -33,7 +32,7 @@ from online_learner.checks import (
     digests_elsewhere,
 )
 from online_learner.errors import ConfigError, StateError
-from online_learner.learners import Answer, Learner, Model
+from online_learner.learners import Answer, Learner
 from online_learner.learners.factory import make_learner
 from online_learner.learners.river import RiverLearner
 from online_learner.requests import MAX_MAGNITUDE
@@ -199,19 +198,12 @@ def spec_of(use: str, lessons: Lessons, labels: Any, arguments: dict[str, Any]) 
     return ModelSpec.model_validate({"task": task, "labels": labels, "learner": learner})
 
 
-def make_module(spec: ModelSpec) -> Model:
-    """Make a module with weights drawn from a seed."""
-    torch.manual_seed(spec.seed)
-    return make_learner(spec)
-
-
 def configured(
     use: str, lessons: Lessons, labels: Any = None, *, max_bytes: int = 1 << 18, **arguments: Any
 ) -> Subject:
     """Return a model as a configuration makes it."""
     spec = spec_of(use, lessons, labels, arguments)
-    make = make_module if use.startswith("torch:nn") else make_learner
-    return Subject(functools.partial(make, spec), lessons, max_bytes)
+    return Subject(functools.partial(make_learner, spec), lessons, max_bytes)
 
 
 SMALL = {"buckets": 1024}

@@ -9,8 +9,11 @@ A factory that takes a parameter `spec` is given the model's configuration (task
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from online_learner.errors import ConfigError, did_you_mean
@@ -126,9 +129,22 @@ def _call_one(spec: ModelSpec, path: str, arguments: dict[str, Any]) -> Any:
         takes_spec = False
     given = {"spec": spec} if takes_spec else {}
     try:
-        return factory(**arguments, **given)
+        with _seeded(spec.seed):
+            return factory(**arguments, **given)
     except TypeError as error:
         raise ConfigError(f"learner: '{path}' cannot be called so: {error}") from error
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Let torch draw the same first weights each time, where a factory uses it."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def _river(made: Any, spec: ModelSpec) -> Learner:

@@ -14,6 +14,7 @@ MAX_MAGNITUDE = 1e15  # a single 1e308 ruins a linear model for good
 MAX_FEATURES = 10_000
 MAX_TEXT = 65_536  # of a feature or a comment
 MAX_PROMPT = 1 << 20
+MAX_NAME = 256
 MAX_VECTOR = 8192
 MAX_OPTIONS = 1000
 MAX_DEPTH = 16
@@ -28,8 +29,8 @@ def check_features(features: dict[str, Any]) -> dict[str, Any]:
     if len(features) > MAX_FEATURES:
         raise Invalid.at("/features", f"at most {MAX_FEATURES} features are taken")
     for name, value in features.items():
-        if not _is_utf8(name):
-            raise Invalid.at("/features", "a name is not valid Unicode: half a surrogate pair")
+        if len(name) > MAX_NAME or not _is_utf8(name):
+            raise Invalid.at("/features", f"a name is valid Unicode, up to {MAX_NAME} characters")
         kind = type(value)
         if kind is float or kind is int:
             if not abs(value) <= MAX_MAGNITUDE:  # refuses NaN as well

@@ -1,9 +1,9 @@
-"""A `torch.nn.Module` of your own as a learner.
+"""A `torch.nn.Module` of your own as a learner (`learner: my_team.models:learner`).
 
-# my_team/models.py                                  # learner: my_team.models:learner
-def learner(spec):
-    torch.manual_seed(spec.seed)
-    return torch.nn.Sequential(torch.nn.Linear(384, 64), torch.nn.ReLU(), torch.nn.Linear(64, 7))
+    def learner():
+        return nn.Sequential(nn.Linear(384, 64), nn.ReLU(), nn.Linear(64, 7))
+
+Its first weights are drawn from the model's `seed`.
 """
 
 from __future__ import annotations
