@@ -69,7 +69,7 @@ def publish_ms(size_mb: int, rounds: int) -> tuple[float, float]:
 
 
 async def _publish_ms(size_mb: int, rounds: int) -> tuple[float, float]:
-    labels = [f"l{i}" for i in range(size_mb * 1_000_000 // (8 * WIDTH))]
+    labels = [f"l{i}" for i in range(size_mb * 1_000_000 // (4 * WIDTH))]
     spec = {
         "task": "classification",
         "labels": labels,

@@ -1,6 +1,7 @@
-"""Three real text sets as streams; see `data/README.md` beside the checkout for their sources.
+"""Three real text sets as streams. They are not part of the repository.
 
-They are not part of the repository: `../shared/data`, or wherever `OL_BENCH_DATA` says.
+`OL_BENCH_DATA` says where they are; else `../shared/data`, as `sms_spam/sms.tsv.gz`,
+`banking77/train.csv.gz`, and `votes`, `pairs` and `arguments` in `ukpconvarg1/`.
 """
 
 from __future__ import annotations
@@ -38,12 +39,9 @@ def sms() -> list[tuple[str, str]]:
 
 
 def banking(seed: int = 0) -> list[tuple[str, str]]:
-    """Return Banking77, train and test, shuffled: text, and one of 77 intents."""
-    rows = [
-        (row["text"], row["category"])
-        for part in ("train", "test")
-        for row in csv.DictReader(_lines(f"banking77/{part}.csv.gz"))
-    ]
+    """Return the training part of Banking77, shuffled: text, and one of 77 intents."""
+    found = csv.DictReader(_lines("banking77/train.csv.gz"))
+    rows = [(row["text"], row["category"]) for row in found]
     random.Random(seed).shuffle(rows)
     return rows
 

@@ -1,4 +1,4 @@
-"""Vowpal Wabbit on the same rows: a hashed linear model, predict then learn, one pass.
+"""Vowpal Wabbit on the same rows and words: a hashed linear model, predict then learn, one pass.
 
 Only the benchmark needs it: `pip install vowpalwabbit`.
 """

@@ -79,8 +79,10 @@ class Admission:
         self,
         signal: Any,
         request: FeedbackRequest,
-        source: str,
         record: Prediction | None,
+        *,
+        prediction_id: str,
+        source: str,
         noted: Sequence[Flag] = (),
     ) -> Feedback:
         """Return one signal as it is kept.
@@ -88,9 +90,11 @@ class Admission:
         Parameters
         ----------
         request
-            The payload that the signal came in: who says it, and where.
+            The payload that the signal came in.
         record
             The answer, where `needs_record`.
+        prediction_id, source
+            What it is about, and who says it.
         noted
             What `read_comment` found in the payload's comment.
 
@@ -103,7 +107,7 @@ class Admission:
             kind=signal.kind,
             value=self._value(signal, record),
             source=source,
-            prediction_id=request.prediction_id or "",
+            prediction_id=prediction_id,
             tags=dict(sorted(request.tags.items())),  # JSON objects have no order
             reasons=request.reasons,
             comment=request.comment,

@@ -8,12 +8,11 @@ share a round trip; each payload stays atomic by itself.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from redis.exceptions import ResponseError
 
@@ -26,6 +25,8 @@ from online_learner.schema import Feedback, Prediction, pack
 from online_learner.store import Durability, Store
 from online_learner.store.group import GroupCommit
 from online_learner.store.keys import Keys, said_field
+
+R = TypeVar("R")
 
 GROUP_MAX = 256
 _SUBJECTS = {"preference": ("chosen", "rejected"), "flag": ("rule",), "implicit": ("event",)}
@@ -65,6 +66,11 @@ class Place:
     address: Address
     prediction_id: str
     other: Address | None = None
+
+    @property
+    def entries(self) -> list[str]:
+        """The entry of the answer, and of the second where there is one."""
+        return [address.entry for address in (self.address, *_present(self.other))]
 
 
 @dataclass(slots=True)
@@ -194,15 +200,13 @@ class Ingest:
         """
         place = await self.locate(request)
         feedback = await self._admit(request, place, source_of(request, credential))
-        keys, second = Keys(place.model), place.other or place.address
-        names = [keys.predictions, keys.feedback]
-        names += [keys.said(place.address.entry), keys.said(second.entry)]
+        keys = Keys(place.model)
+        names = [keys.predictions, keys.feedback, *map(keys.said, place.entries)]
         key = None if request.dry_run else request.idempotency_key or key
         if key:
             names.append(keys.seen(credential, key))
-        remember_s = [self._remember_s(address) for address in (place.address, second)]
-        arguments = _arguments(place, request, feedback, remember_s)
-        reply = await self._group.submit(_Call(names, arguments))
+        head = self._head(place, request, keyed=bool(key))
+        reply = await self._group.submit(_Call(names, [*head, *_arguments(feedback)]))
         _check_status(reply, request)
         return self._receipt(place, request, reply)
 
@@ -225,23 +229,29 @@ class Ingest:
         admission, said = self.admissions[place.model], request.said()
         several = said[0] is not request
         record: Prediction | None = None
-        for index, signal in enumerate(said):
-            with _placed(index, several=several):
-                admission.check_kind(signal)
+        _each(said, admission.check_kind, several=several)
         if place.other is None and any(map(admission.needs_record, said)):
             record = await self._reads.submit((place.model, place.address))
             if record is None:
                 raise _lost()
-        feedback, noted = [], admission.read_comment(request.comment)
-        for index, signal in enumerate(said):
-            with _placed(index, several=several):
-                found = admission.admit(signal, request, source, record, noted)
-                feedback.append(found.model_copy(update={"prediction_id": place.prediction_id}))
-        return feedback
+        about = {"prediction_id": place.prediction_id, "source": source}
+        noted = admission.read_comment(request.comment)
 
-    def _remember_s(self, address: Address) -> int:
-        """Return for how long what is said of an answer counts as known: to its window's end."""
-        return max(1, int(address.ms / 1000 + self.window_s - self.clock()) + 1)
+        def admit(signal: Any) -> Feedback:
+            return admission.admit(signal, request, record, **about, noted=noted)
+
+        return _each(said, admit, several=several)
+
+    def _head(self, place: Place, request: FeedbackRequest, *, keyed: bool) -> list[_Argument]:
+        """Return what the script needs of the payload as a whole; `-` stands for nothing."""
+        known = [place.address, *_present(place.other)]
+        found = [part for address in known for part in (address.entry, address.nonce)]
+        # What is said of an answer counts as known to the end of its window.
+        left_s = [int(address.ms / 1000 + self.window_s - self.clock()) + 1 for address in known]
+        found += [str(max(1, seconds)) for seconds in left_s]
+        mode = "dry" if request.dry_run else "keyed" if keyed else "free"
+        version = "" if request.model_version is None else str(request.model_version)
+        return [" ".join([mode, str(len(known)), *found]), version]
 
     def _receipt(self, place: Place, request: FeedbackRequest, reply: list[Any]) -> Receipt:
         status = reply[0].decode()
@@ -286,32 +296,37 @@ class _Call:
     args: list[_Argument]
 
 
-_Argument: TypeAlias = bytes | str | int
+_Argument: TypeAlias = bytes | str
 
 
 def _age(pair: tuple[Address, str]) -> tuple[int, int]:
     return pair[0].ms, pair[0].seq
 
 
-def _arguments(
-    place: Place, request: FeedbackRequest, feedback: list[Feedback], remember_s: list[int]
-) -> list[_Argument]:
+def _present(address: Address | None) -> tuple[Address, ...]:
+    return () if address is None else (address,)
+
+
+def _arguments(feedback: list[Feedback]) -> list[_Argument]:
+    """Return the digest of all that is said, then for each signal its marks, and itself."""
     bodies = [one.pack() for one in feedback]
-    other, version = place.other, request.model_version
-    arguments: list[_Argument] = [
-        place.address.entry,
-        place.address.nonce,
-        "" if other is None else other.entry,
-        "" if other is None else other.nonce,
-        _digest(*bodies),
-        *remember_s,
-        "" if version is None else str(version),
-        "dry" if request.dry_run else "",
-    ]
+    arguments: list[_Argument] = [_digest(*bodies)]
     for one, body in zip(feedback, bodies, strict=True):
         field_name = said_field(one.source, one.kind, _subject(one))
-        arguments += (field_name, _digest(pack([one.kind, one.value])), body, new_nonce())
+        signal = _digest(pack([one.kind, one.value]))
+        arguments += (f"{field_name} {signal} {new_nonce()}", body)
     return arguments
+
+
+def _each(said: Sequence[Any], work: Callable[[Any], R], *, several: bool) -> list[R]:
+    """Do the work for each signal; an error names the one, of several, in which it was found."""
+    done: list[R] = []
+    try:
+        for signal in said:
+            done.append(work(signal))  # noqa: PERF401
+    except Invalid as error:
+        raise error.under("signals", len(done)) if several else error from None
+    return done
 
 
 def _subject(feedback: Feedback) -> str:
@@ -321,15 +336,6 @@ def _subject(feedback: Feedback) -> str:
 
 def _digest(*parts: bytes) -> str:
     return hashlib.blake2b(b"\0".join(parts), digest_size=16).hexdigest()
-
-
-@contextlib.contextmanager
-def _placed(index: int, *, several: bool) -> Iterator[None]:
-    """Name the signal, of several, in which an error is found."""
-    try:
-        yield
-    except Invalid as error:
-        raise error.under("signals", index) if several else error from None
 
 
 def source_of(request: FeedbackRequest, credential: str) -> str:

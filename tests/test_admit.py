@@ -54,7 +54,8 @@ def admitted(
     admission.check_kind(request)
     known = (record or SERVED[case]) if admission.needs_record(request) else None
     noted = admission.read_comment(request.comment)
-    return admission.admit(request, request, "human:ada", known, noted)
+    said_by = {"prediction_id": request.prediction_id or "", "source": "human:ada"}
+    return admission.admit(request, request, known, **said_by, noted=noted)
 
 
 def refusal(case: str, body: dict[str, Any], **more: Any) -> Invalid:

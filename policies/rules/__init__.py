@@ -68,30 +68,29 @@ class Rules:
 
     def of_input(self, features: Mapping[str, Any], options: Sequence[Option] = ()) -> list[Flag]:
         """Return what is wrong with the features, and with the options to choose from."""
-        if not self._rules["input"]:
-            return []
-        return self._flags(Subject("input", dict(features), options))
+        return self._flags("input", features, options)
 
     def of_output(self, output: Any) -> list[Flag]:
         """Return what is wrong with an answer: a label, a number, option ids, a text or any JSON.
 
         None is no answer, and nothing is wrong with it.
         """
-        return self._flags(Subject("output", output))
+        return self._flags("output", output)
 
     def of_comment(self, text: str | None) -> list[Flag]:
         """Return what is wrong with a comment."""
-        return self._flags(Subject("comment", text))
+        return self._flags("comment", text)
 
     def of_correction(self, value: Any) -> list[Flag]:
         """Return what is wrong with a right answer that somebody gave."""
-        return self._flags(Subject("correction", value))
+        return self._flags("correction", value)
 
-    def _flags(self, subject: Subject) -> list[Flag]:
-        if subject.value is None:
+    def _flags(self, where: Where, value: Any, options: Sequence[Option] = ()) -> list[Flag]:
+        rules = self._rules[where]
+        if not rules or value is None:
             return []
-        found = (rule.flag(subject) for rule in self._rules[subject.where])
-        return [flag for flag in found if flag is not None]
+        subject = Subject(where, value, options)
+        return [flag for rule in rules if (flag := rule.flag(subject)) is not None]
 
 
 def blocks(flags: Iterable[Flag]) -> bool:

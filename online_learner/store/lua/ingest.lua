@@ -1,18 +1,35 @@
 #!lua
 -- Accept what was said about one answer: join it, refuse a second copy, append. All or nothing.
--- KEYS  predictions, feedback, said, said of the second prediction (the same where there is none),
---       seen (only with an idempotency key)
--- ARGV  prediction entry, its nonce, second prediction's entry or '', its nonce, digest of the body,
---       seconds to remember what is said of each, the version expected or '', 'dry' or '', then for
---       each signal: field in `said`, digest, signal, nonce of the feedback entry
+-- KEYS  predictions, feedback, said of the answer, said of the second answer (only where there is
+--       one), seen (only with an idempotency key)
+-- ARGV  'mode n entry nonce [entry nonce] seconds [seconds]': mode is keyed, free or dry; n answers,
+--       each with the seconds for which what is said of it is remembered;
+--       the version expected or ''; digest of the whole; then for each signal:
+--       'field-in-said digest nonce', signal
 -- Returns the status, then for each signal {status, feedback entry, its nonce}. The status is
 -- accepted, duplicate, reused, unknown, or mismatch (then with the version). A dry run is accepted
 -- and writes nothing.
-local want = {'stream', 'stream', 'hash', 'hash', 'string'}
+local head = {}
+for word in string.gmatch(ARGV[1], '%S+') do head[#head + 1] = word end
+local mode, two = head[1], head[2] == '2'
+local want = {'stream', 'stream', 'hash', two and 'hash' or 'string', 'string'}
 for i = 1, #KEYS do
   local kind = redis.call('TYPE', KEYS[i]).ok
   if kind ~= want[i] and kind ~= 'none' then
     return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. kind)
+  end
+end
+
+local seen_key = mode == 'keyed' and KEYS[#KEYS]
+if seen_key then
+  local seen = redis.call('GET', seen_key)
+  if seen then
+    local digest, rest = string.match(seen, '^(%x+)(.*)$')
+    local reply = {digest == ARGV[3] and 'duplicate' or 'reused'}
+    for entry, nonce in string.gmatch(rest, '|([%d-]+)|(%x+)') do
+      reply[#reply + 1] = {'duplicate', entry, nonce}
+    end
+    return reply
   end
 end
 
@@ -21,58 +38,50 @@ local function fetch(entry, nonce)
   if found and found[2][2] == nonce then return found[2][4] end
 end
 
-if KEYS[5] then
-  local seen = redis.call('GET', KEYS[5])
-  if seen then
-    local digest, rest = string.match(seen, '^(%x+)(.*)$')
-    local reply = {digest == ARGV[5] and 'duplicate' or 'reused'}
-    for entry, nonce in string.gmatch(rest, '|([%d-]+)|(%x+)') do
-      reply[#reply + 1] = {'duplicate', entry, nonce}
-    end
-    return reply
-  end
-end
-
-local record = fetch(ARGV[1], ARGV[2])
-local other = ARGV[3] ~= '' and fetch(ARGV[3], ARGV[4])
-if not record or (ARGV[3] ~= '' and not other) then return {'unknown'} end
-if ARGV[8] ~= '' then
+local record = fetch(head[3], head[4])
+local other = two and fetch(head[5], head[6])
+if not record or (two and not other) then return {'unknown'} end
+if ARGV[2] ~= '' then
   local made = cjson.decode(record)
   local version = made.model_version or string.format('%d', made.version)
-  if version ~= ARGV[8] then return {'mismatch', version} end
+  if version ~= ARGV[2] then return {'mismatch', version} end
 end
-if ARGV[9] == 'dry' then return {'accepted'} end
+if mode == 'dry' then return {'accepted'} end
 
-local reply, news, mark = {'duplicate'}, 0, ARGV[5]
-for at = 10, #ARGV, 4 do
-  local before = redis.call('HGET', KEYS[3], ARGV[at])
-  local digest, entry, nonce
-  if before then digest, entry, nonce = string.match(before, '^(%x+)|([%d-]+)|(%x+)$') end
-  if digest == ARGV[at + 1] and not KEYS[5] then
-    reply[#reply + 1] = {'duplicate', entry, nonce}
+local remember_s = head[two and 7 or 5]
+local reply, news, mark = {'duplicate'}, 0, ARGV[3]
+for at = 4, #ARGV, 2 do
+  local field, signal, nonce = string.match(ARGV[at], '^(%x+) (%x+) (%x+)$')
+  local before = redis.call('HGET', KEYS[3], field)
+  local old_signal, old_entry, old_nonce
+  if before then
+    old_signal, old_entry, old_nonce = string.match(before, '^(%x+)|([%d-]+)|(%x+)$')
+  end
+  if old_signal == signal and not seen_key then
+    reply[#reply + 1] = {'duplicate', old_entry, old_nonce}
   else
-    local fields = {'n', ARGV[at + 3], 'f', ARGV[at + 2], 'p', ARGV[1], 'r', record}
+    local fields = {'n', nonce, 'f', ARGV[at + 1], 'p', head[3], 'r', record}
     if other then
       fields[#fields + 1] = 'o'
       fields[#fields + 1] = other
     end
-    if entry then
+    if old_entry then
       fields[#fields + 1] = 's'
-      fields[#fields + 1] = entry
+      fields[#fields + 1] = old_entry
     end
     local id = redis.call('XADD', KEYS[2], '*', unpack(fields))
-    local place = '|' .. id .. '|' .. ARGV[at + 3]
-    redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1] .. place)
-    if other then redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1] .. place) end
+    local place = '|' .. id .. '|' .. nonce
+    redis.call('HSET', KEYS[3], field, signal .. place)
+    if other then redis.call('HSET', KEYS[4], field, signal .. place) end
     mark = mark .. place
     news = news + 1
-    reply[#reply + 1] = {'accepted', id, ARGV[at + 3]}
+    reply[#reply + 1] = {'accepted', id, nonce}
   end
 end
 if news > 0 then
   reply[1] = 'accepted'
-  redis.call('EXPIRE', KEYS[3], ARGV[6])
-  if other then redis.call('EXPIRE', KEYS[4], ARGV[7]) end
-  if KEYS[5] then redis.call('SET', KEYS[5], mark, 'EX', ARGV[6]) end
+  redis.call('EXPIRE', KEYS[3], remember_s)
+  if other then redis.call('EXPIRE', KEYS[4], head[8]) end
+  if seen_key then redis.call('SET', seen_key, mark, 'EX', remember_s) end
 end
 return reply
