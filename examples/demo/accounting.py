@@ -29,7 +29,7 @@ class Account:
     duplicates: int
     refused: int
     learned: int
-    quarantined: int
+    set_aside: int
     rolled_back: int
     faults: tuple[str, ...]
 
@@ -83,7 +83,7 @@ def account(url: str, model: str, ledger: Ledger) -> Account:
         duplicates=ledger.duplicates,
         refused=ledger.refused,
         learned=len(learned),
-        quarantined=len(set_aside),
+        set_aside=len(set_aside),
         rolled_back=len(undone),
         faults=faults,
     )

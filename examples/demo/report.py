@@ -94,10 +94,10 @@ def _accuracy_table(results: Sequence[Result]) -> Table:
 
 
 def _account_table(results: Sequence[Result]) -> Table:
-    fields = ("sent", "accepted", "duplicates", "refused", "learned", "quarantined", "rolled_back")
+    fields = ("sent", "accepted", "duplicates", "refused", "learned", "set_aside", "rolled_back")
     table = Table(
         title="Accounting: sent = accepted + duplicates + refused; "
-        "accepted = learned + quarantined + rolled back"
+        "accepted = learned + set aside + rolled back"
     )
     table.add_column("stream")
     for name in (*fields, "holds"):
