@@ -135,8 +135,7 @@ class Admission:
             case Selection():
                 found = self._selection(signal.value, record)
             case Ranking():
-                names = enumerate(_once(signal))
-                found = [_shown(record, name, f"/value/{i}") for i, name in names]
+                found = _order(signal, record)
             case Preference():
                 found = _preference(signal, record)
             case _:
@@ -186,10 +185,16 @@ def _rating(signal: Rating) -> dict[str, Any]:
     return {"value": signal.value, "scale": [low, high]}
 
 
-def _once(signal: Ranking) -> list[str]:
+def _order(signal: Ranking, record: Prediction | None) -> list[str]:
+    known = set(_seen(record))
+    left = set(known)
     for index, name in enumerate(signal.value):
-        if name in signal.value[:index]:
+        if name in left:
+            left.remove(name)
+        elif name in known:
             raise Invalid.at(f"/value/{index}", f"'{name}' stands there twice")
+        else:
+            _shown(record, name, f"/value/{index}")
     return signal.value
 
 
@@ -204,11 +209,16 @@ def _preference(signal: Preference, record: Prediction | None) -> dict[str, str]
     }
 
 
-def _shown(record: Prediction | None, value: Label, place: str) -> Any:
-    """Return what was shown under this name; raises `Invalid` with code `not_served`."""
+def _seen(record: Prediction | None) -> list[str]:
+    """Return what the user could choose from."""
     assert record is not None
     # In a blocked answer's place users saw the fallback; what was made elsewhere was shown there.
-    shown = [] if record.blocked and record.role != "external" else record.shown()
+    return [] if record.blocked and record.role != "external" else record.shown()
+
+
+def _shown(record: Prediction | None, value: Label, place: str) -> Any:
+    """Return what was shown under this name; raises `Invalid` with code `not_served`."""
+    shown = _seen(record)
     if label_key(value) in shown:
         return value
     some = ", ".join(shown[:10]) + (", ..." if len(shown) > 10 else "")
