@@ -6,13 +6,16 @@ import gzip
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from examples import prices, reranking, spam
 from online_learner.learners.factory import make_learner
+from online_learner.schema import Task
 from online_learner.settings import Settings
+from online_learner.stages import check_model
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,3 +73,11 @@ def test_an_example_is_a_command() -> None:
         "error of the mean so far",
         "first error",
     ]
+
+
+def test_the_commented_configuration_is_one() -> None:
+    """Every key in `examples/loop.yaml` is known, and all that it names can be built."""
+    settings = Settings.load(ROOT / "examples" / "loop.yaml")
+    assert {spec.task for spec in settings.models.values()} == set(get_args(Task))
+    for spec in settings.models.values():
+        check_model(spec)
