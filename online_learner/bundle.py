@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from online_learner.learners import Answer, Learner, Ranker, is_ranker
+from online_learner.learners import Answer, Learner, Ranker
 from online_learner.schema import Aliases, Option, Shadow, finite
 
 CANNOT_TAKE = (TypeError, ValueError, KeyError, ArithmeticError)  # these features, says a learner
@@ -26,7 +26,7 @@ class Weights:
 
         A ranking is by score, best first; equal scores keep the order in which they came.
         """
-        if is_ranker(self.learner):
+        if options:  # a learner's methods do not tell: classifiers may have a `score` of their own
             scores = self.score(features, [option.features for option in options])
             named = {option.id: score for option, score in zip(options, scores, strict=True)}
             found = Answer(best_first(named), named)

@@ -26,6 +26,8 @@ from typing import Any, ClassVar, Self
 
 import pydantic
 
+MAX_PLACES = 100  # in a body, that one error names
+
 
 class OnlineLearnerError(Exception):
     """Base of every error raised on purpose by this package."""
@@ -169,8 +171,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def from_validation(error: pydantic.ValidationError, model: Any = None) -> ServiceError:
-    """Translate pydantic's error into ours: one entry a place, with a did-you-mean for keys."""
-    items = [_item(found, model) for found in error.errors(include_url=False, include_input=False)]
+    """Translate pydantic's error into ours: one entry a place, with a did-you-mean for keys.
+
+    The first `MAX_PLACES` places are named: a body of nothing but unknown keys may have thousands.
+    """
+    places = error.errors(include_url=False, include_input=False)[:MAX_PLACES]
+    items = [_item(found, model) for found in places]
     if any(item["code"] == "malformed" for item in items):
         return Malformed(items[0]["message"], errors=items)
     detail = "; ".join(f"{item['pointer'] or '/'}: {item['message']}" for item in items[:5])

@@ -279,9 +279,10 @@ def agreement(truth: Sequence[str], order: object) -> float:
         return 0.0
     if len(truth) == 1:
         return float(order[0] == truth[0])
-    places = {name: place for place, name in enumerate(order)}
-    pairs = [(a, b) for i, a in enumerate(truth) for b in truth[i + 1 :]]
-    return sum(places.get(a, len(order)) < places.get(b, -1) for a, b in pairs) / len(pairs)
+    known = {name: float(place) for place, name in enumerate(order)}
+    places = np.array([known.get(name, math.nan) for name in truth])  # comparisons with nan fail
+    right = np.triu(np.less.outer(places, places), 1).sum()
+    return float(right) / (len(truth) * (len(truth) - 1) / 2)
 
 
 def same(left: object, right: object) -> bool:

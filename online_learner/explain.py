@@ -13,6 +13,7 @@ from online_learner.registry import Registry
 from online_learner.replay import NOTHING
 from online_learner.schema import Feedback, Prediction, Served, Step, Verdict
 from online_learner.store import Entry, Fields
+from online_learner.store.keys import said_field
 
 PAGE = 500
 MOMENT_MS = 50  # that one script may take
@@ -32,11 +33,12 @@ async def receipt(registry: Registry, address: Address) -> dict[str, Any]:
             "this feedback was accepted here, but is no longer in the log", code="unknown_feedback"
         )
     entry, fields = entries[0]
+    feedback = Feedback.model_validate_json(fields[b"f"])
     return {
         "model": registry.model,
-        "feedback": Feedback.model_validate_json(fields[b"f"]).model_dump(),
+        "feedback": feedback.model_dump(),
         "supersedes": await _predecessor(registry, fields),
-        "superseded_by": await _successor(registry, entry, fields),
+        "superseded_by": await _successor(registry, entry, fields, feedback),
         **await _fate(registry, entry),
     }
 
@@ -48,12 +50,20 @@ async def _predecessor(registry: Registry, fields: Fields) -> str | None:
     return _feedback_id(registry, *found[0]) if found else None
 
 
-async def _successor(registry: Registry, entry: str, fields: Fields) -> str | None:
-    """Return the id of the signal that took the place of this one."""
-    prediction = fields.get(b"p", b"").decode()
-    async for later, others in _said_of(registry, prediction):
-        if others.get(b"s", b"").decode() == entry:
-            return _feedback_id(registry, later, others)
+async def _successor(
+    registry: Registry, entry: str, fields: Fields, feedback: Feedback
+) -> str | None:
+    """Return the id of the signal that took the place of this one: back from the latest."""
+    said = registry.keys.said(fields.get(b"p", b"").decode())
+    name = said_field(feedback.source, feedback.kind, feedback.subject())
+    latest = await registry.store.call("HGET", said, name)
+    later = "" if latest is None else _place(latest)
+    while later not in ("", entry):
+        found = await registry.store.range(registry.keys.feedback, later, later)
+        before = found[0][1].get(b"s", b"").decode() if found else ""
+        if before == entry:
+            return _feedback_id(registry, *found[0])
+        later = before
     return None
 
 
@@ -110,9 +120,14 @@ async def _rolled_back(registry: Registry, entry: str, step: Step) -> bool:
     aliases = await registry.aliases()
     if aliases is None or aliases.lineage == step.lineage:
         return False
-    at = entry_order(entry)
-    resets = await _resets(registry)
-    return any(entry_order(kept) < at <= entry_order(reset) for reset, kept in resets)
+    at, until = entry_order(entry), None
+    for reset, kept in reversed(await _resets(registry)):
+        if until is not None and entry_order(reset) > until:
+            continue  # the version that was gone back to afterwards had been cut before it
+        until = entry_order(kept)
+        if until < at <= entry_order(reset):
+            return True
+    return False
 
 
 async def _resets(registry: Registry) -> list[tuple[str, str]]:
@@ -127,11 +142,20 @@ async def _resets(registry: Registry) -> list[tuple[str, str]]:
 
 
 async def _first_version(registry: Registry, step: Step) -> int | None:
-    """Return the first kept snapshot that has learned a step, or None before one was cut."""
-    for version in await registry.versions():
+    """Return the first kept snapshot that has learned a step, or None before one was cut.
+
+    Lineages and steps grow with the number, so a bisection finds it among any number of them.
+    """
+    last = await registry.last_version()
+    low, high = 1, last + 1
+    while low < high:
+        middle = (low + high) // 2
+        version = await registry.version(middle)
         if version.lineage >= step.lineage and version.step >= step.step:
-            return version.version
-    return None
+            high = middle
+        else:
+            low = middle + 1
+    return low if low <= last else None
 
 
 async def _first_served(registry: Registry, entry: str, step: Step) -> dict[str, Any] | None:

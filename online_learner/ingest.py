@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 
 from online_learner.admit import Admission
 from online_learner.errors import Invalid, NotFound, ServiceError, Unavailable, did_you_mean
-from online_learner.ids import Address, Keyring, check_age, model_hash, new_nonce
+from online_learner.ids import Address, Keyring, Kind, check_age, model_hash, new_nonce
 from online_learner.requests import FeedbackRequest
 from online_learner.requests.telling import Preference
 from online_learner.schema import Feedback, Prediction, pack
@@ -29,7 +29,6 @@ from online_learner.store.keys import Keys, said_field
 R = TypeVar("R")
 
 GROUP_MAX = 256
-_SUBJECTS = {"preference": ("chosen", "rejected"), "flag": ("rule",), "implicit": ("event",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +205,7 @@ class Ingest:
         if key:
             names.append(keys.seen(credential, key))
         head = self._head(place, request, keyed=bool(key))
-        reply = await self._group.submit(_Call(names, [*head, *_arguments(feedback)]))
+        reply = await self._group.submit(_Call(names, [*head, *_arguments(request, feedback)]))
         _check_status(reply, request)
         return self._receipt(place, request, reply)
 
@@ -255,24 +254,27 @@ class Ingest:
 
     def _receipt(self, place: Place, request: FeedbackRequest, reply: list[Any]) -> Receipt:
         status = reply[0].decode()
+        model, prediction_id = place.model, place.prediction_id
+        if reply[-1][0] == b"answer":  # a name may lead to another answer by now
+            prediction_id = self._sealed("prediction", model, reply[-1])
         signals = [
-            {"kind": said.kind, "feedback_id": self._feedback_id(place.model, found), "status": s}
+            {"kind": said.kind, "feedback_id": self._sealed("feedback", model, found), "status": s}
             for said, found in zip(request.said(), reply[1:], strict=False)
             for s in [found[0].decode()]
         ]
         return Receipt(
             feedback_id=signals[0]["feedback_id"] if signals else None,
-            prediction_id=place.prediction_id,
-            model=place.model,
+            prediction_id=prediction_id,
+            model=model,
             status=status,
             durability=self.durability,
             signals=tuple(signals) if len(signals) > 1 else (),
         )
 
-    def _feedback_id(self, model: str, found: Sequence[bytes]) -> str:
+    def _sealed(self, kind: Kind, model: str, found: Sequence[bytes]) -> str:
         _, entry, nonce = found
         ms, seq = entry.split(b"-")
-        return self.keyring.seal("feedback", model, Address(int(ms), int(seq), nonce.decode()))
+        return self.keyring.seal(kind, model, Address(int(ms), int(seq), nonce.decode()))
 
     async def _run(self, group: list[_Call]) -> list[list[Any] | Exception]:
         calls = [(call.keys, call.args) for call in group]
@@ -307,15 +309,27 @@ def _present(address: Address | None) -> tuple[Address, ...]:
     return () if address is None else (address,)
 
 
-def _arguments(feedback: list[Feedback]) -> list[_Argument]:
+def _arguments(request: FeedbackRequest, feedback: list[Feedback]) -> list[_Argument]:
     """Return the digest of all that is said, then for each signal its marks, and itself."""
     bodies = [one.pack() for one in feedback]
-    arguments: list[_Argument] = [_digest(*bodies)]
+    sent = [_as_sent(request, one, body) for one, body in zip(feedback, bodies, strict=True)]
+    arguments: list[_Argument] = [_digest(*sent)]
     for one, body in zip(feedback, bodies, strict=True):
-        field_name = said_field(one.source, one.kind, _subject(one))
+        field_name = said_field(one.source, one.kind, one.subject())
         signal = _digest(pack([one.kind, one.value]))
         arguments += (f"{field_name} {signal} {new_nonce()}", body)
     return arguments
+
+
+def _as_sent(request: FeedbackRequest, feedback: Feedback, body: bytes) -> bytes:
+    """Return what is the same when a payload is sent again.
+
+    A session may have another latest answer by then, and the rules may read the words otherwise.
+    """
+    if request.prediction_id is not None:
+        return feedback.model_copy(update={"flags": []}).pack() if feedback.flags else body
+    name = [request.model, request.external_id, request.session_id]
+    return feedback.model_copy(update={"flags": [], "prediction_id": ""}).pack() + pack(name)
 
 
 def _each(said: Sequence[Any], work: Callable[[Any], R], *, several: bool) -> list[R]:
@@ -327,11 +341,6 @@ def _each(said: Sequence[Any], work: Callable[[Any], R], *, several: bool) -> li
     except Invalid as error:
         raise error.under("signals", len(done)) if several else error from None
     return done
-
-
-def _subject(feedback: Feedback) -> str:
-    """Return what a signal speaks of, where a source may have several opinions on one answer."""
-    return "\0".join(sorted(feedback.value[name] for name in _SUBJECTS.get(feedback.kind, ())))
 
 
 def _digest(*parts: bytes) -> str:

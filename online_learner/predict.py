@@ -143,13 +143,14 @@ class Predictor:
 
     def score(self, request: ScoreRequest) -> dict[str, Any]:
         """Return the rewards of some outputs; nothing is logged."""
-        bundle = self._ready()
+        bundle, started = self._ready(), self.clock()
         if self.spec.task not in RANKS:
             raise Invalid.at("/", f"a model of the task {self.spec.task} gives no rewards")
         try:
             rewards = bundle.champion.score(shared_context(request.features()), request.options())
         except CANNOT_TAKE as error:
             raise self._refusal(error) from error
+        self._took(started)
         champion = bundle.champion
         return {
             "model": self.model,
@@ -231,8 +232,7 @@ class Predictor:
         return {"flags": flags, "blocked": blocked, "fallback": fallback}
 
     def _record(self, bundle: Bundle, started: float, **fields: Any) -> Prediction:
-        latency_ms = (self.clock() - started) * 1000
-        self.mean_ms += 0.05 * (latency_ms - self.mean_ms)
+        latency_ms = self._took(started)
         champion = bundle.champion
         return Prediction(
             model=self.model,
@@ -243,6 +243,12 @@ class Predictor:
             latency_ms=round(latency_ms, 3),
             **fields,
         )
+
+    def _took(self, started: float) -> float:
+        """Note how long an answer took, and return it, in milliseconds."""
+        took_ms = (self.clock() - started) * 1000
+        self.mean_ms += 0.05 * (took_ms - self.mean_ms)
+        return took_ms
 
     def _audit(
         self, bundle: Bundle, answer: Answer, features: dict[str, Any], options: Sequence[Option]

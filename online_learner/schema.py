@@ -142,6 +142,8 @@ class Served(Record):
 
 # --- feedback ---------------------------------------------------------------------------------
 
+_SUBJECTS = {"preference": ("chosen", "rejected"), "flag": ("rule",), "implicit": ("event",)}
+
 
 class Feedback(Record):
     """One accepted signal."""
@@ -156,6 +158,10 @@ class Feedback(Record):
     interface: dict[str, Any] | None = None
     observed_at: str | None = None
     flags: list[Flag] = Field(default_factory=list)
+
+    def subject(self) -> str:
+        """Return what it speaks of, where a source may have several opinions on one answer."""
+        return "\0".join(sorted(self.value[name] for name in _SUBJECTS.get(self.kind, ())))
 
 
 @dataclass(frozen=True, slots=True)

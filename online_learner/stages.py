@@ -129,12 +129,12 @@ def make_policy(spec: ModelSpec) -> Any:
 
 def make_signals(spec: ModelSpec) -> Any:
     """Build the table of what signals mean."""
-    return resolve(spec.signals)(
-        spec.task,
-        spec.labels,
-        categories=spec.categories,
-        implicit_weight=spec.implicit_weight,
-    )
+    kind = resolve(spec.signals)
+    more = {"categories": spec.categories, "implicit_weight": spec.implicit_weight}
+    try:
+        return kind(spec.task, spec.labels, **more)
+    except TypeError as error:
+        raise ConfigError(f"signals: {spec.signals} does not take that: {error}") from error
 
 
 def make_rules(spec: ModelSpec) -> Any:

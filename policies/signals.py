@@ -226,7 +226,9 @@ def _above(heard: Heard, best: dict[str, Any], names: list[str] | None = None) -
 
 
 def _first(prediction: Prediction) -> dict[str, Any] | None:
-    """Return the features of the option that was shown first."""
+    """Return the features of the option that was shown first, or None for a fallback."""
+    if prediction.blocked:
+        return None
     shown = prediction.shown()
     return next((o.features for o in prediction.options if o.id == shown[0]), None)
 
@@ -282,10 +284,11 @@ def _judged(heard: Heard, u: float, *, blocked_too: bool = False) -> Lesson | No
         return None
     if heard.ranks:
         return _one_judged(heard, prediction.shown()[0], u)
+    unknown = prediction.output is None  # the model knew no label yet
+    if unknown or (u < 0 and heard.signals.task == "regression"):
+        return None
     if u > 0:
         return Example(prediction.features, prediction.output, weight=u)
-    if heard.signals.task == "regression" or prediction.output is None:
-        return None
     right = heard.signals.other_label(prediction.output)
     if right is not None:
         return Example(prediction.features, right, weight=-u)

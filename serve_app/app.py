@@ -21,6 +21,7 @@ from ray.serve import Application
 from online_learner import auth, config
 from online_learner.errors import ConfigError
 from online_learner.settings import ModelSpec, Settings
+from online_learner.stages import check_model
 from online_learner.store import Store, open_store
 from serve_app.feedback_actor import FeedbackActor
 from serve_app.gatekeeper import Gatekeeper
@@ -135,6 +136,7 @@ def build_model(args: dict[str, Any]) -> Application:
     place: dict[str, Any] = {key: args[key] for key in ("store", "data_dir") if key in args}
     settings = _settings({**place, "models": {model: args["spec"]}})
     spec = settings.model(model)
+    check_model(spec.on_cpu())  # the GPU is on another node
 
     async def write(store: Store) -> None:
         await config.publish_model(store, model, spec)

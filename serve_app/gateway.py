@@ -40,6 +40,7 @@ from serve_app.service import Service
 T = TypeVar("T")
 R = TypeVar("R")
 
+LARGE_BYTES = 1 << 14  # a body that may take a while whatever the requests before it took
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -96,7 +97,7 @@ async def predict(request: Request) -> Response:
     room = service.room(request.path_params["model"])
     body = await body_of(request, limit=service.settings.max_body_bytes)
     asked = parse(PredictRequest, body)
-    [record] = await _compute(room, room.predictor.answer, [asked])
+    [record] = await _compute(room, room.predictor.answer, [asked], body)
     [answer] = await _log(service, room, [record])
     return json_response(answer)
 
@@ -112,7 +113,8 @@ async def predict_batch(request: Request) -> Response:
         _item(lambda body: parse(PredictRequest, body), item) for item in batch.instances
     ]
     valid = [item for item in asked if isinstance(item, PredictRequest)]
-    records = await _compute(room, _in_its_place(room.predictor.answer), valid) if valid else []
+    work = _in_its_place(room.predictor.answer)
+    records = await _compute(room, work, valid, body) if valid else []
     made = [record for record in records if isinstance(record, Prediction)]
     answers = iter(await _log(service, room, made) if made else [])
     found = iter(records)
@@ -131,7 +133,7 @@ async def log_answer(request: Request) -> Response:
     room = service.room(request.path_params["model"])
     body = await body_of(request, limit=service.settings.max_body_bytes)
     asked = read_chat(parse(LogRequest, body))
-    [record] = await _compute(room, room.predictor.record, [asked])
+    [record] = await _compute(room, room.predictor.record, [asked], body)
     [answer] = await _log(service, room, [record])
     return json_response(answer)
 
@@ -142,13 +144,15 @@ async def score(request: Request) -> Response:
     service.keychain.open(request.headers.get("authorization")).require("predict")
     room = service.room(request.path_params["model"])
     body = await body_of(request, limit=service.settings.max_body_bytes)
-    [found] = await _compute(room, room.predictor.score, [parse(ScoreRequest, body)])
+    [found] = await _compute(room, room.predictor.score, [parse(ScoreRequest, body)], body)
     return json_response(found)
 
 
-async def _compute(room: Stages, work: Callable[[T], R], asked: Sequence[T]) -> list[R]:
+async def _compute(
+    room: Stages, work: Callable[[T], R], asked: Sequence[T], body: bytes
+) -> list[R]:
     """Do the work for each, on a thread where it would hold up the event loop."""
-    if room.predictor.slow:
+    if room.predictor.slow or len(body) > LARGE_BYTES:
         return await asyncio.to_thread(lambda: [work(item) for item in asked])
     return [work(item) for item in asked]
 

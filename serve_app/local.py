@@ -66,13 +66,13 @@ def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000) ->
     """
     settings = settings.absolute()
     sys.path.insert(0, str(Path.cwd()))  # so that a learner beside the configuration is found
-    for spec in settings.models.values():
-        check_model(spec)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_only_one(settings.data_dir))
         _check_port(host, port)
         folder = stack.enter_context(_guarded_folder())
+        for spec in settings.models.values():  # not before the guardian: torch starts threads
+            check_model(spec)
         store_url = stack.enter_context(_store(settings))
         settings = settings.model_copy(update={"store": store_url})
         key = os.environ.get("OL_API_KEY") or _kept_key(settings.data_dir)

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from online_learner import config
+from online_learner.admit import Admission
 from online_learner.auth import Keychain
-from online_learner.errors import NotFound, OnlineLearnerError, did_you_mean
+from online_learner.errors import NotFound, OnlineLearnerError, StateError, did_you_mean
 from online_learner.ids import Address, Keyring, Kind, model_hash
 from online_learner.ingest import Ingest
 from online_learner.settings import Settings
 from online_learner.stages import Stages
 from online_learner.store import Store, open_store
+from online_learner.store.keys import Keys
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,8 @@ class Service:
         self.keyring = keyring
         self.keychain = Keychain()
         self.rooms: dict[str, Stages] = {}
-        self.ingest = Ingest(store, keyring, {}, settings.window_s)
+        self.admissions: dict[str, Admission] = {}
+        self.ingest = Ingest(store, keyring, self.admissions, settings.window_s)
         self._config_version = 0
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -102,19 +105,30 @@ class Service:
                 await self._open_room(model)
         for model in set(self.rooms) - set(self.settings.models):
             self._close_room(model)
-        self.ingest.admissions = {model: room.admission for model, room in self.rooms.items()}
         self._config_version = version
 
     async def _open_room(self, model: str) -> None:
-        """Open a room, with its weights where there are any; the old one answers until then."""
+        """Open a room, with its weights where there are any; the old one answers until then.
+
+        Where the configuration cannot be used, or the weights are not of it, the old one goes on.
+        """
         spec, window_s = self.settings.model(model), self.settings.window_s
         room = Stages(self.store, self.keyring, model, spec, window_s=window_s, trains=False)
         try:
+            admission, _ = room.admission, room.learner
+        except Exception:  # a team's own code may raise anything
+            log.warning("'%s' cannot be served as it is configured now", model, exc_info=True)
+            return
+        try:
             await room.follower.refresh()
+        except StateError as error:
+            log.warning("'%s' cannot take up its weights: %s", model, error)
+            if model in self.rooms:
+                return
         except Exception:
             log.warning("'%s' has no weights yet; the poll tries again", model, exc_info=True)
         self._close_room(model)
-        self.rooms[model] = room
+        self.rooms[model], self.admissions[model] = room, admission
         moved = asyncio.Event()
 
         async def listen() -> None:
@@ -133,6 +147,7 @@ class Service:
 
     def _close_room(self, model: str) -> None:
         self.rooms.pop(model, None)
+        self.admissions.pop(model, None)
         for name in (f"listen {model}", f"refresh {model}"):
             task = self._tasks.pop(name, None)
             if task is not None:
@@ -143,13 +158,14 @@ class Service:
         durability = await self.store.durability()
         self.ingest.durability = durability
         models = {}
-        for model, room in self.rooms.items():
+        for model in self.settings.models:
+            room = self.rooms.get(model)
             beats = [
-                await self.store.call("EXISTS", room.registry.keys.heartbeat(writer))
+                await self.store.call("EXISTS", Keys(model).heartbeat(writer))
                 for writer in ("learner", "gatekeeper")
             ]
             models[model] = {
-                "weights": room.predictor.bundle is not None,
+                "weights": room is not None and room.predictor.bundle is not None,
                 "learner": bool(beats[0]),
                 "gatekeeper": bool(beats[1]),
             }

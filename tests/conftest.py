@@ -220,9 +220,11 @@ async def open_loop(
     """
     async with AsyncExitStack() as opened:
 
-        async def open_one(settings: Settings | None = None, *, seed: int = 0) -> Loop:
+        async def open_one(
+            settings: Settings | None = None, *, seed: int = 0, live: bool = False
+        ) -> Loop:
             loop = await Loop.open(
-                settings or make_settings(), clock=clock, rng=random.Random(seed)
+                settings or make_settings(), clock=clock, rng=random.Random(seed), live=live
             )
             return await opened.enter_async_context(loop)
 

@@ -12,6 +12,7 @@ import pytest
 
 from online_learner import errors
 from online_learner.errors import (
+    MAX_PLACES,
     Invalid,
     Malformed,
     OnlineLearnerError,
@@ -239,3 +240,9 @@ def test_known_fields_are_those_of_the_place(
 ) -> None:
     """Unions, optional fields and nesting are followed to the fields that can stand there."""
     assert known_fields(model, path) == expected
+
+
+def test_a_body_with_nothing_right_in_it_is_answered_shortly() -> None:
+    """However many keys are unknown, a bounded number of places is looked at and named."""
+    error = translated({"kind": "thumbs", "value": True} | {f"thumbz{i}": 1 for i in range(5000)})
+    assert len(error.errors) == MAX_PLACES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from online_learner.errors import NotFound
 from online_learner.ids import Address
 from online_learner.loop import Loop
 from online_learner.operate import operate
-from online_learner.requests import read_feedback
+from online_learner.requests import ScoreRequest, read_feedback
 from online_learner.settings import Settings
 
 OpenLoop = Callable[..., Awaitable[Loop]]
@@ -155,6 +156,25 @@ async def test_a_rollback_is_told(pages: Loop) -> None:
     assert (await receipt(pages, said))["status"] == "rolled_back"
     found = await receipt(pages, later)
     assert (found["status"], found["lineage"]) == ("learned", 2)
+
+
+async def test_going_forward_again_brings_back_what_was_rolled_back(
+    open_loop: OpenLoop, make_settings: MakeSettings
+) -> None:
+    """What counts is the version that was gone to last: what it had learned is learned again."""
+    loop = await open_loop(make_settings(pages=MANUAL))
+    registry, said = loop.stages("pages").registry, []
+    for name in "abca":
+        said.append(await say(loop, await ask(loop), "selection", name))
+        await loop.turn("pages")
+    told = []
+    for version in (0, 2, 1):
+        await operate(registry, "rollback", by="x", now=loop.ingest.clock(), version=version)
+        await loop.turn("pages")
+        told.append([(await receipt(loop, one))["status"] for one in said])
+    assert told[0] == ["rolled_back"] * 4
+    assert told[1] == ["learned"] * 4
+    assert told[2] == ["learned"] * 2 + ["rolled_back"] * 2
 
 
 async def test_a_changed_mind_is_told_by_both_receipts(pages: Loop) -> None:
@@ -328,3 +348,12 @@ async def test_a_feature_named_messages_stops_nobody(pages: Loop) -> None:
         said = await say(pages, answer["prediction_id"], "selection", "c")
         await pages.turn("pages")
         assert (await receipt(pages, said))["status"] == "learned"
+
+
+def test_scoring_counts_towards_how_slow_answers_are(pages: Loop) -> None:
+    """A model that is only asked for rewards leaves the event loop as well where it takes long."""
+    predictor, ticks = pages.stages("llm").predictor, itertools.count()
+    predictor.clock = lambda: float(next(ticks))  # a second passes whenever it is looked at
+    assert not predictor.slow
+    predictor.score(ScoreRequest.model_validate({"prompt": "Hi", "outputs": ["a", "b"]}))
+    assert predictor.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 
 from online_learner import auth, config
 from online_learner.ids import Address, Keyring
+from online_learner.settings import ModelSpec
 from online_learner.stages import Stages
 from online_learner.store import open_store
 from online_learner.store.embedded import EmbeddedServer
@@ -552,6 +554,37 @@ async def test_models_are_added_and_changed_while_it_serves(
         return answers("added")
 
     await eventually(added)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learner": {"use": "torch:dense"}},  # the stored weights are of another family
+        {"rules": [{"rule": "nowhere.to.be:found"}]},
+    ],
+)
+async def test_a_change_that_cannot_be_served_stops_nobody(
+    start_service: Any, eventually: Callable[..., Awaitable[None]], change: dict[str, Any]
+) -> None:
+    """The model goes on as it was configured before, and changes after that are taken up."""
+    service = await asyncio.to_thread(start_service, web={})
+    spec = service.settings.model("web")
+    wrong = ModelSpec.model_validate(spec.model_dump() | change)
+    with client_of(service) as http:
+        async with await open_store(service.server.url) as store:
+            await config.publish_model(store, "web", wrong)
+            await config.publish_model(store, "added", spec)
+            await Stages(store, Keyring.load(service.data_dir), "added", spec).trainer.turn()
+
+        def added() -> bool:
+            assert predict(http)["version"] == 0
+            reply = http.post("/v1/models/added/predict", json={"features": {}})
+            return bool(reply.status_code == 200)
+
+        await eventually(added)
+        prediction_id = predict(http)["prediction_id"]
+        body = {"prediction_id": prediction_id, "kind": "thumbs", "value": True}
+        assert http.post("/v1/feedback", json=body).status_code == 202
 
 
 def test_many_clients_at_once(service: Any) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -426,6 +426,36 @@ async def test_a_comment_on_several_signals_is_refused_once(
         await door.say_all(prediction_id, BOTH, comment="4111 1111 1111 1111")
     [place] = caught.value.errors
     assert (place["pointer"], place["code"]) == ("/comment", "blocked_by_rule")
+
+
+async def test_a_retry_is_known_when_the_rules_have_changed(
+    store: Store, keyring: Keyring, clock: Callable[[], float]
+) -> None:
+    """What the rules of the moment say of a comment is no part of what an idempotency key names."""
+    door = Door(store, keyring, clock)
+    fields = {"comment": "4111 1111 1111 1111", "idempotency_key": "k"}
+    prediction_id = await door.predict()
+    first = await door.say(prediction_id, **fields)
+    spec = WEB.model_copy(update={"rules": [{"rule": "personal_data"}]})
+    door.ingest.admissions = {"web": Admission(spec, make_signals(spec), make_rules(spec))}
+    again = await door.say(prediction_id, **fields)
+    assert (again.status, again.feedback_id) == ("duplicate", first.feedback_id)
+
+
+async def test_a_retry_about_a_session_is_known_when_the_session_has_gone_on(door: Door) -> None:
+    """The key names what was sent: the receipt is that of the first time, about the same answer."""
+    first = await door.predict(session_id="s")
+    body = {"model": "web", "session_id": "s", "kind": "thumbs", "value": True}
+    request = read_feedback(body | {"idempotency_key": "k"})
+    one = await door.ingest.accept(request)
+    await door.predict(session_id="s")
+    again = await door.ingest.accept(request)
+    assert one.prediction_id == first
+    assert again == replace(one, status="duplicate")
+    other = read_feedback(body | {"session_id": "t", "idempotency_key": "k"})
+    await door.predict(session_id="t")
+    with pytest.raises(Invalid, match="used before"):
+        await door.ingest.accept(other)
 
 
 async def test_a_retry_of_several_signals_gets_all_receipts_again(door: Door) -> None:

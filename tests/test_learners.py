@@ -410,6 +410,24 @@ def test_state_of_another_kind_is_refused() -> None:
         scaled().from_bytes(b"not a pickle")
 
 
+@pytest.mark.parametrize(
+    ("model", "labels"),
+    [
+        (linear_model.LogisticRegression(), ["spam", "ham"]),
+        (linear_model.Perceptron(), ["ham", "spam"]),
+        (preprocessing.StandardScaler() | linear_model.LogisticRegression(), ["ham", "spam"]),
+    ],
+)
+def test_state_of_another_configuration_is_refused(model: Any, labels: list[str]) -> None:
+    """Labels in another order would swap the answers, and other estimators would never be used."""
+    first = RiverLearner(
+        linear_model.LogisticRegression(), task="classification", labels=["ham", "spam"]
+    )
+    first.learn([Example({"x": 1.0}, "spam")])
+    with pytest.raises(StateError, match="another configuration"):
+        RiverLearner(model, task="classification", labels=labels).from_bytes(first.to_bytes())
+
+
 def test_factory_that_returns_something_else_is_refused() -> None:
     """A factory that returns neither an estimator nor a learner is named in the error."""
     spec = ModelSpec(task="classification", learner="collections:OrderedDict")

@@ -11,6 +11,7 @@ from river import datasets, linear_model, naive_bayes, preprocessing
 from online_learner.errors import ConfigError, Invalid, NotFound
 from online_learner.explain import status, verdicts
 from online_learner.loop import Loop
+from online_learner.operate import operate
 from online_learner.schema import Aliases, Version
 from online_learner.settings import Settings
 
@@ -182,6 +183,29 @@ async def test_a_restarted_loop_goes_on(open_loop: OpenLoop, make_settings: Make
         assert (one["version"], one["step"]) == (other["version"], other["step"])
     await stream(second, "web", rows[100:])
     assert second.models["web"].trainer.at.learned == 150
+
+
+async def test_a_live_loop_answers_with_the_weights_that_learn(
+    open_loop: OpenLoop, make_settings: MakeSettings
+) -> None:
+    """Each answer rests on all that was said before it, published or not; a freeze still holds."""
+    policy = {"policy": "policies.promotion:Always"}
+    web = {"learner": f"{__name__}:classifier", "publish_s": 3600.0, "promotion": policy}
+    loop = await open_loop(make_settings(web=web), live=True)
+    registry, steps = loop.models["web"].registry, []
+    for n, (features, target) in enumerate(datasets.Phishing().take(12)):
+        answer = await loop.predict("web", features)
+        steps.append(answer["step"])
+        await loop.feedback(answer["prediction_id"], "correction", target)
+        await loop.learn("web")
+        if n == 9:
+            published = await registry.checkpoint()
+            assert published is not None
+            assert published[0].step == 0
+            await operate(registry, "freeze", by="x", now=loop.ingest.clock())
+            await loop.turn("web")
+    assert steps[:10] == list(range(10))
+    assert steps[10] == steps[11]
 
 
 # --- what it keeps to -----------------------------------------------------------------------------

@@ -177,6 +177,7 @@ def test_names_that_are_too_long_are_cut() -> None:
         ({"response": {"id": "x"}}, "/response/choices"),
         ({"response": {"choices": []}}, "/response/choices"),
         ({"response": {"choices": {"0": {}}}}, "/response/choices"),
+        ({"response": {"choices": [choice("a")] * 1001}}, "/response/choices"),
         ({"response": {"choices": [choice("a"), {"text": "b"}]}}, "/response/choices/1/message"),
         ({"response": {"choices": [choice("a"), "b"]}}, "/response/choices/1/message"),
         ({"response": {"choices": [choice("a"), choice("b")]}}, "/outputs/1/id"),

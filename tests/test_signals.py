@@ -284,6 +284,22 @@ def test_the_right_answer_to_a_blocked_one_is_learned() -> None:
 # --- between two predictions ------------------------------------------------------------------
 
 
+def test_a_preference_for_or_against_a_fallback_teaches_nothing() -> None:
+    """Users saw the fallback, and not the options that it stood for."""
+    shown = SERVED["ranking"]
+    blocked = shown.model_copy(update={"blocked": True, "fallback": "ask a person"})
+    feedback = said("preference", {"chosen": "p", "rejected": "q"})
+    for pair in ((shown, blocked), (blocked, shown)):
+        assert signals("ranking").lesson(feedback, *pair) is None
+
+
+def test_a_judgement_of_no_answer_teaches_nothing() -> None:
+    """A model that knows no label yet answers with none, which is not to be learned as one."""
+    silent = SERVED["classification"].model_copy(update={"output": None, "scores": {}})
+    for feedback in (said("thumbs", True), said("thumbs", False), stars(5), event("click")):
+        assert signals("classification").lesson(feedback, silent) is None
+
+
 @pytest.mark.parametrize("chosen_first", [True, False])
 def test_a_preference_between_two_answers(chosen_first: bool) -> None:
     """The first output of the chosen answer is preferred to that of the rejected one."""

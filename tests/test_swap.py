@@ -84,7 +84,6 @@ async def test_under_a_policy_by_hand_the_learner_stays_in_the_shadows(pages: Lo
     assert (bundle.champion.version, bundle.champion.step, bundle.untrained) == (0, 0, True)
     assert [role for role, _ in bundle.shadows] == ["latest"]
     assert bundle.shadows[0][1].step == pages.stages("pages").trainer.at.step
-    assert bundle.champion.answer({}, []).output == []
     options = [option for option in OPTIONS if option["id"] != "b"]
     answer = await pages.predict("pages", {"query": "x"}, options=options)
     assert answer["output"] == ["a", "c"]

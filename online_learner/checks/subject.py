@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
+from online_learner.bundle import CANNOT_TAKE
 from online_learner.learners import Answer, Learner, Model, Ranker
 from online_learner.requests import Features
 from online_learner.schema import Example, Lesson, Ranked
 
 BATCH = 7
 MAX_BYTES = 8 << 20
-REFUSALS = (TypeError, ValueError, KeyError, ArithmeticError)  # of a question
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def answered(model: Model, lessons: Sequence[Lesson]) -> list[Answer | None]:
 def _answered(model: Model, lesson: Lesson) -> Answer | None:
     try:
         return asked(model, [lesson])[0]
-    except REFUSALS:
+    except CANNOT_TAKE:
         return None
 
 

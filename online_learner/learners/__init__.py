@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self, TypeGuard, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 from online_learner.requests import Features
 from online_learner.schema import Lesson, Output
@@ -92,8 +92,3 @@ class Ranker(Model, Protocol):
         Differences of rewards are log-odds of preference; the logistic of a reward is the
         probability that the option is good.
         """
-
-
-def is_ranker(model: Model) -> TypeGuard[Ranker]:
-    """Tell whether a model is a ranker, on the hot path: `isinstance` takes longer than to rank."""
-    return hasattr(model, "score")

@@ -165,22 +165,45 @@ class RiverLearner:
 
     def to_bytes(self) -> bytes:
         """Return the model's pickle. Only `registry` may hand such bytes back, after their seal."""
-        return pickle.dumps(self.model, protocol=pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps((self._codes, self.model), protocol=pickle.HIGHEST_PROTOCOL)
 
     def from_bytes(self, blob: bytes) -> RiverLearner:
-        """Return a learner with the state of `blob`, whose seal has been verified."""
+        """Return a learner with the state of `blob`, whose seal has been verified.
+
+        Raises
+        ------
+        StateError
+            It cannot be read, is of other estimators, or of labels that stood for other numbers.
+        """
         try:
-            model = pickle.loads(blob)  # noqa: S301
+            codes, model = pickle.loads(blob)  # noqa: S301
         except Exception as error:
             raise StateError(
                 f"the model's state cannot be read ({error}): was it written by another version of "
                 "River? Rebuild it by replaying the log."
             ) from error
+        was, is_now = (codes, _estimators(model)), (self._codes, _estimators(self.model))
+        if was != is_now:
+            raise StateError(
+                "the state was written under another configuration (labels and estimators were "
+                f"{_told(*was)}, and are {_told(*is_now)}): put it back, or give the changed model "
+                "another name"
+            )
         return type(self)(model, task=self.task, labels=self.labels)
 
     def digest(self) -> str:
         """Return the digest of the model's state."""
         return state_digest(self.model)
+
+
+def _estimators(model: Any) -> list[str]:
+    """Return the class of each step: the parameters of some change while they learn."""
+    steps = model.steps.values() if isinstance(model, compose.Pipeline) else [model]
+    return [type(step).__name__ for step in steps]
+
+
+def _told(codes: dict[Any, bool], estimators: list[str]) -> str:
+    return " | ".join([*([str(list(codes))] if codes else []), *estimators])
 
 
 def _notes(model: Any) -> Iterator[defaultdict[Any, Any]]:

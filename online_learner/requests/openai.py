@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from online_learner.errors import Invalid, from_validation
 from online_learner.requests.asking import Generated, LogRequest
+from online_learner.requests.values import MAX_OPTIONS
 
 
 def read_chat(logged: LogRequest) -> LogRequest:
@@ -19,7 +20,8 @@ def read_chat(logged: LogRequest) -> LogRequest:
     Raises
     ------
     Invalid
-        Only one of the two was sent, or it is not a chat completion, or outputs are beside it.
+        Only one of the two was sent, or it is not a chat completion, or one of too many choices, or
+        outputs are beside it.
     """
     if logged.request is None and logged.response is None:
         return logged
@@ -34,6 +36,10 @@ def read_chat(logged: LogRequest) -> LogRequest:
         raise Invalid.at("/request/messages", "must be the messages of the chat, one or more")
     if not (isinstance(choices, list) and choices):
         raise Invalid.at("/response/choices", "must be the choices of the completion, one or more")
+    if len(choices) > MAX_OPTIONS:
+        raise Invalid.at(
+            "/response/choices", f"at most {MAX_OPTIONS} are taken, not {len(choices)}"
+        )
     return logged.model_copy(
         update={
             "messages": messages,

@@ -4,7 +4,7 @@
     learner: {use: "torch:dense", dim: 384}              # an embedding that the caller sends
     learner: {use: "torch:mixed", hidden: 32}            # numbers, categories, booleans, text
 
-A `torch.nn.Module` of your own is served too, see `torch_module`.
+A `torch.nn.Module` of your own is served too, see `module`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@
 --       each with the seconds for which what is said of it is remembered;
 --       the version expected or ''; digest of the whole; then for each signal:
 --       'field-in-said digest nonce', signal
--- Returns the status, then for each signal {status, feedback entry, its nonce}. The status is
+-- Returns the status, then for each signal {status, feedback entry, its nonce}, and, where the key
+-- was used before, {'answer', entry, its nonce} of what it was about then. The status is
 -- accepted, duplicate, reused, unknown, or mismatch (then with the version). A dry run is accepted
 -- and writes nothing.
 local head = {}
@@ -24,11 +25,12 @@ local seen_key = mode == 'keyed' and KEYS[#KEYS]
 if seen_key then
   local seen = redis.call('GET', seen_key)
   if seen then
-    local digest, rest = string.match(seen, '^(%x+)(.*)$')
+    local digest, about, its_nonce, rest = string.match(seen, '^(%x+)|([%d-]+)|(%x+)(.*)$')
     local reply = {digest == ARGV[3] and 'duplicate' or 'reused'}
     for entry, nonce in string.gmatch(rest, '|([%d-]+)|(%x+)') do
       reply[#reply + 1] = {'duplicate', entry, nonce}
     end
+    reply[#reply + 1] = {'answer', about, its_nonce}
     return reply
   end
 end
@@ -49,7 +51,7 @@ end
 if mode == 'dry' then return {'accepted'} end
 
 local remember_s = head[two and 7 or 5]
-local reply, news, mark = {'duplicate'}, 0, ARGV[3]
+local reply, news, mark = {'duplicate'}, 0, ARGV[3] .. '|' .. head[3] .. '|' .. head[4]
 for at = 4, #ARGV, 2 do
   local field, signal, nonce = string.match(ARGV[at], '^(%x+) (%x+) (%x+)$')
   local before = redis.call('HGET', KEYS[3], field)
