@@ -212,8 +212,7 @@ def _preference(signal: Preference, record: Prediction | None) -> dict[str, str]
 def _seen(record: Prediction | None) -> list[str]:
     """Return what the user could choose from."""
     assert record is not None
-    # In a blocked answer's place users saw the fallback; what was made elsewhere was shown there.
-    return [] if record.blocked and record.role != "external" else record.shown()
+    return [] if record.withheld else record.shown()
 
 
 def _shown(record: Prediction | None, value: Label, place: str) -> Any:

@@ -113,6 +113,11 @@ class Prediction(Record):
     tags: dict[str, str] = Field(default_factory=dict)
     latency_ms: float = 0.0
 
+    @property
+    def withheld(self) -> bool:
+        """Whether users saw the fallback. What was made elsewhere was shown there all the same."""
+        return self.blocked and self.role != "external"
+
     def context(self) -> dict[str, Any]:
         """Return what the options share, for a ranker: a chat's messages as one text."""
         return shared_context(self.features)
@@ -184,17 +189,10 @@ class Ranked:
     The first `places` places are decided, the others are tied behind them: a Plackett-Luce
     likelihood of that many stages. Two options make it Bradley-Terry. Where it is `worst_first`,
     the order is that of dislike: the first option is worse than all others.
-
-    Parameters
-    ----------
-    features
-        The context (query, prompt) that the options share.
-    options
-        The features of each option, two or more.
     """
 
-    features: dict[str, Any]
-    options: tuple[dict[str, Any], ...]
+    features: dict[str, Any]  # the context (query, prompt) that the options share
+    options: tuple[dict[str, Any], ...]  # the features of each option, two or more
     places: int = 1
     worst_first: bool = False
     weight: float = 1.0

@@ -132,7 +132,7 @@ class Signals:
         if feedback.kind == "ranking":
             order: Output = feedback.value
             return order
-        if self.task != "classification" or prediction.blocked:
+        if self.task != "classification" or prediction.withheld:
             return None
         return self._judged(feedback, prediction)
 
@@ -227,7 +227,7 @@ def _above(heard: Heard, best: dict[str, Any], names: list[str] | None = None) -
 
 def _first(prediction: Prediction) -> dict[str, Any] | None:
     """Return the features of the option that was shown first, or None for a fallback."""
-    if prediction.blocked:
+    if prediction.withheld:
         return None
     shown = prediction.shown()
     return next((o.features for o in prediction.options if o.id == shown[0]), None)
@@ -244,7 +244,7 @@ def _thumbs(heard: Heard) -> Lesson | None:
 def _rating(heard: Heard) -> Lesson | None:
     """Read it as thumbs, by the calibrated distance; for a ranking as the reward of the first."""
     distance = heard.signals.calibration.read(heard.feedback.source, _fraction(heard.feedback))
-    if distance == 0.0 or heard.prediction.blocked:
+    if distance == 0.0 or heard.prediction.withheld:
         return None
     if heard.ranks:
         return _rated(heard.prediction, (1.0 + distance) / 2.0, 1.0)
@@ -280,7 +280,7 @@ def _implicit(heard: Heard) -> Lesson | None:
 def _judged(heard: Heard, u: float, *, blocked_too: bool = False) -> Lesson | None:
     """Return the lesson in "what was served is good (u > 0) or bad", with weight |u|."""
     prediction = heard.prediction
-    if prediction.blocked and not blocked_too:
+    if prediction.withheld and not blocked_too:
         return None
     if heard.ranks:
         return _one_judged(heard, prediction.shown()[0], u)

@@ -268,9 +268,20 @@ def test_a_judgement_of_a_fallback_says_nothing_about_the_model(
     task: str, feedback: Feedback
 ) -> None:
     """Where the fallback was served, what people think of it is neither lesson nor truth."""
-    blocked = SERVED[task].model_copy(update={"blocked": True, "fallback": "ask a person"})
+    fallback = {"blocked": True, "fallback": "ask a person", "role": "champion"}
+    blocked = SERVED[task].model_copy(update=fallback)
     assert signals(task).lesson(feedback, blocked) is None
     assert signals(task).truth(feedback, blocked) is None
+
+
+def test_what_was_made_elsewhere_was_shown_there() -> None:
+    """A rule that blocks a logged answer comes too late: what people think of it is learned."""
+    served = SERVED["generation"]
+    blocked = served.model_copy(update={"blocked": True, "fallback": "ask a person"})
+    for feedback in (said("thumbs", False), stars(5), said("selection", "1")):
+        wanted = signals("generation").lesson(feedback, served)
+        assert wanted is not None
+        assert signals("generation").lesson(feedback, blocked) == wanted
 
 
 def test_the_right_answer_to_a_blocked_one_is_learned() -> None:

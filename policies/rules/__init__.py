@@ -24,7 +24,7 @@ configuration is trusted: the time that a pattern of a schema or a hook takes is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -53,8 +53,8 @@ class Rules:
     --------
     >>> rules = Rules([{"rule": "range", "feature": "age", "high": 130, "severity": "block"}])
     >>> [flag] = rules.of_input({"age": 1815})
-    >>> flag.detail, blocks([flag])
-    ('/features/age: is not at most 130', True)
+    >>> flag.detail, flag.severity
+    ('/features/age: is not at most 130', 'block')
     """
 
     def __init__(self, documents: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -91,11 +91,6 @@ class Rules:
             return []
         subject = Subject(where, value, options)
         return [flag for rule in rules if (flag := rule.flag(subject)) is not None]
-
-
-def blocks(flags: Iterable[Flag]) -> bool:
-    """Tell whether one of the flags keeps an answer from being served."""
-    return any(flag.severity == "block" for flag in flags)
 
 
 def _parse(place: str, document: Any) -> Rule:
