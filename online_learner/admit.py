@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from online_learner.errors import Invalid, did_you_mean
+from online_learner.errors import Invalid, brief, did_you_mean
 from online_learner.requests import FeedbackRequest
 from online_learner.requests.telling import (
     Category,
@@ -223,7 +223,7 @@ def _shown(record: Prediction | None, value: Label, place: str) -> Any:
     some = ", ".join(shown[:10]) + (", ..." if len(shown) > 10 else "")
     raise Invalid.at(
         place,
-        f"{json.dumps(value)} was not shown to the user. Shown: {some or 'nothing'}",
+        f"{brief(value)} was not shown to the user. Shown: {some or 'nothing'}",
         code="not_served",
     )
 
@@ -277,4 +277,4 @@ def target_value(value: Any, spec: ModelSpec) -> Label | float:
         if type(label) is type(value) and label == value:
             return label
     known = ", ".join(json.dumps(label) for label in spec.labels)
-    raise Invalid.at("/value", f"{json.dumps(value)} is not a label of this model: {known}")
+    raise Invalid.at("/value", f"{brief(value)} is not a label of this model: {known}")

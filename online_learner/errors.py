@@ -21,12 +21,14 @@ OnlineLearnerError
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 import pydantic
 
 MAX_PLACES = 100  # in a body, that one error names
+MAX_ECHO = 80  # characters of what was sent, that an error repeats
 
 
 class OnlineLearnerError(Exception):
@@ -160,13 +162,23 @@ class Unavailable(ServiceError):
     retry_after_s = 1
 
 
+def brief(value: Any) -> str:
+    """Return what a client sent as an error may repeat it: JSON, cut where it is long.
+
+    >>> brief("spam"), brief("s" * 100)[-6:]
+    ('"spam"', 'sss...')
+    """
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= MAX_ECHO else f"{text[:MAX_ECHO]}..."
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest known word, or an empty string.
 
     >>> did_you_mean("auditt", ["audit", "alpha"])
     " Did you mean 'audit'?"
     """
-    close = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(word)[:MAX_ECHO], list(known), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
@@ -200,7 +212,7 @@ def _item(found: Any, model: Any) -> dict[str, str]:
     elif found["type"] == "extra_forbidden":
         code, key = "unknown_field", str(found["loc"][-1])
         known = known_fields(model, found["loc"][:-1])
-        message = f"unknown field '{key}'.{did_you_mean(key, known)}"
+        message = f"unknown field '{key[:MAX_ECHO]}'.{did_you_mean(key, known)}"
     elif found["type"] == "missing":
         message = "this field is required"
     return {"pointer": pointer, "code": code, "message": message}

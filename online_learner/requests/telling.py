@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError, create_model
 from pydantic_core import from_json
 
-from online_learner.errors import Invalid, ServiceError, did_you_mean, from_validation
+from online_learner.errors import Invalid, ServiceError, brief, did_you_mean, from_validation
 from online_learner.requests.values import (
     MAX_OPTIONS,
     MAX_TEXT,
@@ -228,7 +228,7 @@ def _unknown(kind: Any) -> Invalid:
     if not isinstance(kind, str):
         return Invalid.at("/kind", f"names the kind of feedback: {known}")
     hint = did_you_mean(kind, KINDS)
-    message = f"'{kind}' is no kind of feedback: {known}.{hint}"
+    message = f"{brief(kind)} is no kind of feedback: {known}.{hint}"
     return Invalid.at("/kind", message, code="kind_not_applicable")
 
 
