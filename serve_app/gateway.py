@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
+from online_learner.auth import Credential
 from online_learner.errors import ServiceError, Unavailable
 from online_learner.ingest import Receipt
 from online_learner.render import render
@@ -92,10 +93,7 @@ def service_of(request: Request) -> Service:
 
 async def predict(request: Request) -> Response:
     """Answer one request; the answer is in the log before it leaves."""
-    service = service_of(request)
-    service.keychain.open(request.headers.get("authorization")).require("predict")
-    room = service.room(request.path_params["model"])
-    body = await body_of(request, limit=service.settings.max_body_bytes)
+    service, room, body = await _opened(request)
     asked = parse(PredictRequest, body)
     [record] = await _compute(room, room.predictor.answer, [asked], body)
     [answer] = await _log(service, room, [record])
@@ -104,10 +102,7 @@ async def predict(request: Request) -> Response:
 
 async def predict_batch(request: Request) -> Response:
     """Answer several requests; all are logged in one round trip, errors stand in their places."""
-    service = service_of(request)
-    service.keychain.open(request.headers.get("authorization")).require("predict")
-    room = service.room(request.path_params["model"])
-    body = await body_of(request, limit=service.settings.max_body_bytes)
+    service, room, body = await _opened(request)
     batch = parse(PredictBatchRequest, body)
     asked: list[PredictRequest | ServiceError] = [
         _item(lambda body: parse(PredictRequest, body), item) for item in batch.instances
@@ -128,10 +123,7 @@ async def predict_batch(request: Request) -> Response:
 
 async def log_answer(request: Request) -> Response:
     """Log an answer that was made elsewhere; feedback on it joins."""
-    service = service_of(request)
-    service.keychain.open(request.headers.get("authorization")).require("predict")
-    room = service.room(request.path_params["model"])
-    body = await body_of(request, limit=service.settings.max_body_bytes)
+    service, room, body = await _opened(request)
     asked = read_chat(parse(LogRequest, body))
     [record] = await _compute(room, room.predictor.record, [asked], body)
     [answer] = await _log(service, room, [record])
@@ -140,12 +132,17 @@ async def log_answer(request: Request) -> Response:
 
 async def score(request: Request) -> Response:
     """Return the rewards that a reward model gives to some outputs; nothing is logged."""
+    _, room, body = await _opened(request)
+    [found] = await _compute(room, room.predictor.score, [parse(ScoreRequest, body)], body)
+    return json_response(found)
+
+
+async def _opened(request: Request) -> tuple[Service, Stages, bytes]:
+    """Return the service, the model's room and the body, once the key has been found good."""
     service = service_of(request)
     service.keychain.open(request.headers.get("authorization")).require("predict")
     room = service.room(request.path_params["model"])
-    body = await body_of(request, limit=service.settings.max_body_bytes)
-    [found] = await _compute(room, room.predictor.score, [parse(ScoreRequest, body)], body)
-    return json_response(found)
+    return service, room, await body_of(request, limit=service.settings.max_body_bytes)
 
 
 async def _compute(
@@ -189,10 +186,7 @@ async def _log(service: Service, room: Stages, records: list[Prediction]) -> lis
 
 async def feedback(request: Request) -> Response:
     """Accept one signal. 202 means: durable as the receipt says, and learned exactly once."""
-    service = service_of(request)
-    credential = service.keychain.open(request.headers.get("authorization"))
-    credential.require("feedback")
-    body = await body_of(request, limit=service.settings.max_body_bytes)
+    service, credential, body = await _heard(request)
     receipt = await service.ingest.accept(
         parse_feedback(body), credential=credential.name, key=request.headers.get("idempotency-key")
     )
@@ -201,10 +195,7 @@ async def feedback(request: Request) -> Response:
 
 async def feedback_batch(request: Request) -> Response:
     """Accept several signals, each by itself."""
-    service = service_of(request)
-    credential = service.keychain.open(request.headers.get("authorization"))
-    credential.require("feedback")
-    body = await body_of(request, limit=service.settings.max_body_bytes)
+    service, credential, body = await _heard(request)
     batch = parse(FeedbackBatchRequest, body)
     signals: list[FeedbackRequest | ServiceError] = [
         _item(parse_feedback, item) for item in batch.items
@@ -233,6 +224,14 @@ def _item(check: Callable[[bytes], R], item: Any) -> R | ServiceError:
         return check(to_json(item))
     except ServiceError as error:
         return error
+
+
+async def _heard(request: Request) -> tuple[Service, Credential, bytes]:
+    """Return the service, who speaks, and the body."""
+    service = service_of(request)
+    credential = service.keychain.open(request.headers.get("authorization"))
+    credential.require("feedback")
+    return service, credential, await body_of(request, limit=service.settings.max_body_bytes)
 
 
 # --- health -----------------------------------------------------------------------------------
