@@ -129,7 +129,6 @@ class ModelSpec(Section):
     seed: int = 0
     batch_max: Annotated[int, Field(ge=1, le=8192)] = 512
     publish_s: Annotated[float, Field(ge=0)] = 0.05
-    num_replicas: Annotated[int, Field(ge=1)] = 1
 
     def on_cpu(self) -> Self:
         """Return the same model for a process that has no GPU, and only answers."""

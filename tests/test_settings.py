@@ -189,7 +189,6 @@ def test_a_wrong_value_is_refused_at_its_key(key: str, value: Any) -> None:
         ("publish_s", float("inf")),
         ("batch_max", 0),
         ("batch_max", 2.5),
-        ("num_replicas", 0),
         ("resources", {"num_gpus": -1}),
         ("resources", {"num_cpus": "many"}),
         ("resources", 1),
