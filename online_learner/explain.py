@@ -206,10 +206,17 @@ async def _flagged(registry: Registry, address: Address) -> list[Entry]:
 
 
 async def _why_live(registry: Registry, address: Address) -> dict[str, Any] | None:
-    """Return the last decision before an answer, or None: the first version still stood."""
-    found = await registry.store.latest(registry.keys.verdicts, until=address.entry)
-    for _, fields in found:
-        return Verdict.model_validate_json(fields[b"v"]).model_dump()
+    """Return the last decision before an answer on who answers; None: the first version stood.
+
+    That a challenger was retired is none.
+    """
+    until = address.entry
+    while found := await registry.store.latest(registry.keys.verdicts, PAGE, until=until):
+        for _, fields in found:
+            verdict = Verdict.model_validate_json(fields[b"v"])
+            if verdict.action != "reject":
+                return verdict.model_dump()
+        until = f"({found[-1][0]}"
     return None
 
 

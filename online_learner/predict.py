@@ -93,10 +93,7 @@ class Predictor:
             ask=ask,
             shadows=shadows,
             top_k=request.top_k,
-            session_id=request.session_id,
-            user_id=request.user_id,
-            external_id=request.external_id,
-            tags=request.tags,
+            **_names(request),
             **self._shown(answer, request.top_k),
             **self._blocking(flags),
         )
@@ -131,10 +128,7 @@ class Predictor:
             shadows=shadows,
             model_version=request.model_version,
             parameters=request.parameters,
-            session_id=request.session_id,
-            user_id=request.user_id,
-            external_id=request.external_id,
-            tags=request.tags,
+            **_names(request),
             **self._blocking(flags),
         )
         if request.latency_ms is None:
@@ -262,3 +256,13 @@ class Predictor:
             with contextlib.suppress(*CANNOT_TAKE):
                 shadows[role] = weights.shadow(weights.answer(features, options))
         return Ask(reason="audit", probability=share), shadows
+
+
+def _names(request: PredictRequest | LogRequest) -> dict[str, Any]:
+    """Return by what the caller will find an answer again."""
+    return {
+        "session_id": request.session_id,
+        "user_id": request.user_id,
+        "external_id": request.external_id,
+        "tags": request.tags,
+    }

@@ -14,6 +14,7 @@ from online_learner.ids import Address
 from online_learner.loop import Loop
 from online_learner.operate import operate
 from online_learner.requests import ScoreRequest, read_feedback
+from online_learner.schema import Verdict
 from online_learner.settings import Settings
 
 OpenLoop = Callable[..., Awaitable[Loop]]
@@ -245,6 +246,16 @@ async def test_a_story_says_why_its_version_was_live(pages: Loop) -> None:
     stories = [await story(pages, prediction_id) for prediction_id in (before, between)]
     assert "asks for no evidence" in stories[0]["live_because"]["sentence"]
     assert stories[1]["live_because"]["action"] == "freeze"
+
+
+async def test_a_challenger_that_was_retired_is_no_reason(pages: Loop) -> None:
+    """What did not move who answers does not explain who answered."""
+    registry = pages.stages("pages").registry
+    retired = Verdict(action="reject", by="Leash", sentence="Version 9 is retired.", version=9)
+    await pages.store.call("XADD", registry.keys.verdicts, "*", "v", retired.pack())
+    await next_ms(pages)
+    told = await story(pages, await ask(pages))
+    assert "asks for no evidence" in told["live_because"]["sentence"]
 
 
 async def test_the_first_version_needs_no_reason(
