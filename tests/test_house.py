@@ -118,11 +118,14 @@ def test_policies_know_records_and_evidence_only(file: Path) -> None:
             assert top in sys.stdlib_module_names | libraries | {"policies"}, name
 
 
-def test_evidence_is_numpy_and_nothing_else() -> None:
+@pytest.mark.parametrize(
+    "file", [p for p in of("online_learner") if "evidence" in Path(p.values[0]).parts]
+)
+def test_evidence_is_numpy_and_nothing_else(file: Path) -> None:
     """The statistics need no more than numbers, and the records that they speak of."""
-    for name in imported(parse(ROOT / "online_learner" / "evidence.py"), late=True):
-        assert name.split(".")[0] in sys.stdlib_module_names | {"numpy"} or (
-            name.startswith("online_learner.schema.")
+    for name in imported(parse(file), late=True):
+        assert name.split(".")[0] in sys.stdlib_module_names | {"numpy"} or re.match(
+            r"online_learner\.(schema|evidence)\.", name
         )
 
 

@@ -1,0 +1,113 @@
+"""What was asked and answered."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from online_learner.chat import shared_context
+from online_learner.schema.values import Output, Record, Severity
+
+
+class Ask(Record):
+    """Why a label is asked for, and the probability with which it was."""
+
+    reason: Literal["audit", "uncertain"]
+    probability: float
+
+
+class Shadow(Record):
+    """What one set of weights answered: unexplored, unblocked, at prediction time."""
+
+    version: int
+    lineage: int
+    step: int
+    output: Output
+    scores: dict[str, float] = Field(default_factory=dict)
+
+
+class Flag(Record):
+    """What a rule found in an input, an output, a comment or a correction."""
+
+    rule: str
+    severity: Severity
+    where: Literal["input", "output", "comment", "correction"]
+    detail: str = ""  # what was found and where, never the personal data itself
+    option: str | None = None  # of several outputs, the one that it speaks of
+
+
+class Option(Record):
+    """One of several things to choose from: a document to rank, an answer that an LLM gave."""
+
+    id: str
+    features: dict[str, Any] = Field(default_factory=dict)
+    logprobs: list[float] | None = None
+
+
+class Prediction(Record):
+    """One answer, as it was given: all that feedback is later joined to.
+
+    For a ranking, `output` holds the ids of the options that were shown, in the order in which they
+    were shown, `scores` the score of every option, and `propensities` the probability with which
+    each place of `output` was filled as it was (see `explore`).
+    """
+
+    model: str
+    features: dict[str, Any]  # checked at the door; for `generation` the prompt
+    options: list[Option] = Field(default_factory=list)
+    output: Output
+    scores: dict[str, float] = Field(default_factory=dict)
+    propensities: list[float] = Field(default_factory=list)
+    top_k: int | None = None
+    uncertainty: float = 0.0
+    version: int
+    lineage: int
+    step: int
+    role: str = "champion"
+    propensity: float = 1.0
+    explored: bool = False  # the order or label shown is not the one that scored best
+    flags: list[Flag] = Field(default_factory=list)
+    blocked: bool = False  # `fallback` was served, not `output`
+    fallback: Any = None
+    model_version: str | None = None  # of an answer made elsewhere
+    parameters: dict[str, Any] = Field(default_factory=dict)  # temperature, top-p, ...
+    generation: int = 0
+    ask: Ask | None = None
+    shadows: dict[str, Shadow] = Field(default_factory=dict)
+    session_id: str | None = None
+    user_id: str | None = None
+    external_id: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    latency_ms: float = 0.0
+
+    @property
+    def withheld(self) -> bool:
+        """Whether users saw the fallback. What was made elsewhere was shown there all the same."""
+        return self.blocked and self.role != "external"
+
+    def context(self) -> dict[str, Any]:
+        """Return what the options share, for a ranker: a chat's messages as one text."""
+        return shared_context(self.features)
+
+    def shown(self) -> list[str]:
+        """Return what could be chosen from: option ids, or label keys, in the order shown."""
+        if isinstance(self.output, list):
+            return self.output
+        best = sorted(self.scores, key=self.scores.__getitem__, reverse=True)
+        return best[: self.top_k]
+
+
+class Audit(Record):
+    """The part of an audited prediction that the gatekeeper reads: who answered what."""
+
+    generation: int
+    roles: dict[str, Shadow]
+
+
+class Served(Record):
+    """The weights that answered for the first time. Its id in the stream is the prediction's."""
+
+    version: int
+    lineage: int
+    step: int

@@ -1,0 +1,108 @@
+"""Who answers, who is tested, what was decided, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from pydantic import Field
+
+from online_learner.schema.learning import Status
+from online_learner.schema.values import Record
+
+Action: TypeAlias = Literal[
+    "promote", "follow", "bless", "reject", "pull", "rollback", "freeze", "thaw"
+]
+
+
+class Aliases(Record):
+    """Who answers, and who is tested. One document, moved as one by compare-and-set on `epoch`."""
+
+    epoch: int = 1
+    generation: int = 1  # moves whenever the reference of the tests changes
+    lineage: int = 1  # only the learner of this lineage may publish
+    champion: int
+    following: bool = False  # the champion is the lineage's latest step
+    anchor: int | None = None
+    previous: int | None = None
+    challengers: tuple[int, ...] = ()
+    trusted: bool = False
+    frozen: bool = False
+    pinned: bool = False  # frozen while following: the pinned step answers
+
+    @property
+    def reference(self) -> int:
+        """The version that challengers have to beat."""
+        return self.anchor if self.following and self.anchor is not None else self.champion
+
+    def followed(self) -> Aliases:
+        """Return the aliases on the leash: the lineage answers, today's champion is the anchor."""
+        return self.model_copy(
+            update={
+                "following": True,
+                "anchor": self.champion,
+                "previous": self.champion,
+                "generation": self.generation + 1,
+                "trusted": True,
+            }
+        )
+
+    def pulled_to(self, version: int) -> Aliases:
+        """Return the aliases after a pull: an old version answers, a new lineage starts."""
+        return self.model_copy(
+            update={
+                "champion": version,
+                "previous": None,
+                "anchor": None,
+                "following": False,
+                "pinned": False,
+                "challengers": (),
+                "lineage": self.lineage + 1,
+                "generation": self.generation + 1,
+                "trusted": False,
+            }
+        )
+
+
+class Verdict(Record):
+    """A decision, with the numbers behind it and a sentence that says why."""
+
+    action: Action
+    by: str  # policy, or the operator's key
+    sentence: str
+    version: int | None = None
+    reference: int | None = None
+    numbers: dict[str, float | int | str | None] = Field(default_factory=dict)
+    epoch: int = 0
+    at: float = 0.0
+
+
+class Settled(Record):
+    """One settled audit: scalars only, no user data. Its id in the stream is the prediction's."""
+
+    answered: bool
+    points: dict[str, float] = Field(default_factory=dict)  # test -> d
+
+
+class GateState(Record):
+    """The gatekeeper's state as of the last settled audit."""
+
+    settled: str = "0-0"
+    candidates: int = 0  # tests that were ever begun
+    promotions: int = 0
+    newest: int = 0  # the newest version that was looked at
+    answered: int = 0
+    unanswered: int = 0
+    trials: dict[str, Any] = Field(default_factory=dict)
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a policy wants done: new aliases, and the verdict that explains them."""
+
+    aliases: Aliases
+    verdict: Verdict | None = None
+    reset_to: int | None = None  # version that the learner restarts from
+    statuses: dict[int, Status] = field(default_factory=dict)
+    pin: bool = False

@@ -1,0 +1,60 @@
+"""What was learned, and what is kept of it."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from pydantic import Field
+
+from online_learner.schema.values import Record
+
+Status: TypeAlias = Literal["candidate", "blessed", "rejected"]
+
+
+class Step(Record):
+    """One commit of the learner. Its id in the stream is `to`, the last feedback entry it covers.
+
+    `digest` chains the entries in the order in which they were learned; `state_digest` is the
+    digest of the weights after the step, where it was taken.
+    """
+
+    lineage: int
+    step: int
+    after: str  # the feedback entry after which this step begins
+    to: str
+    signals: int
+    set_aside: dict[str, str] = Field(default_factory=dict)  # entries not learned -> why
+    digest: str
+    state_digest: str | None = None
+    reset_to: int | None = None  # version that the weights were reset to, instead of learning
+    at: float = 0.0  # when it was committed
+
+
+class Checkpoint(Record):
+    """Full state of the learner as of one step. The blob lies beside it."""
+
+    lineage: int
+    step: int
+    offset: str
+    digest: str
+    state_digest: str
+    learned: int  # signals learned, ever
+    since_cut: int  # signals learned since the last version was cut
+    pid: int = 0
+    at: float = 0.0
+
+
+class Version(Record):
+    """A kept snapshot. Numbers count snapshots in the order in which they were cut."""
+
+    version: int
+    lineage: int
+    step: int
+    offset: str
+    digest: str
+    state_digest: str
+    parent: int | None = None  # the blessed version that stood when it was cut
+    learned: int = 0
+    status: Status = "candidate"
+    cut_at: float = 0.0
+    untrained: bool = False

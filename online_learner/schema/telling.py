@@ -1,0 +1,83 @@
+"""What was said of an answer, and what that means for learning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from pydantic import Field
+
+from online_learner.schema.answering import Flag
+from online_learner.schema.values import Output, Record
+
+_SUBJECTS = {"preference": ("chosen", "rejected"), "flag": ("rule",), "implicit": ("event",)}
+
+
+class Feedback(Record):
+    """One accepted signal."""
+
+    kind: str
+    value: Any
+    source: str  # "human:ada", "key:3f9c..."
+    prediction_id: str
+    tags: dict[str, str] = Field(default_factory=dict)
+    reasons: list[str] = Field(default_factory=list)
+    comment: str | None = None
+    interface: dict[str, Any] | None = None
+    observed_at: str | None = None
+    flags: list[Flag] = Field(default_factory=list)
+
+    def subject(self) -> str:
+        """Return what it speaks of, where a source may have several opinions on one answer."""
+        return "\0".join(sorted(self.value[name] for name in _SUBJECTS.get(self.kind, ())))
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What a signal means for learning: `features -> target`, with a weight.
+
+    Where it is `complementary`, the target is a label that is *not* the right one.
+    """
+
+    features: dict[str, Any]
+    target: Output
+    weight: float = 1.0
+    complementary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """What a comparison means for learning: options in the order in which they were preferred.
+
+    The first `places` places are decided, the others are tied behind them: a Plackett-Luce
+    likelihood of that many stages. Two options make it Bradley-Terry. Where it is `worst_first`,
+    the order is that of dislike: the first option is worse than all others.
+    """
+
+    features: dict[str, Any]  # the context (query, prompt) that the options share
+    options: tuple[dict[str, Any], ...]  # the features of each option, two or more
+    places: int = 1
+    worst_first: bool = False
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """What an absolute judgement means for a ranker: one option's reward, from 0 (bad) to 1."""
+
+    features: dict[str, Any]
+    option: dict[str, Any]
+    reward: float
+    weight: float = 1.0
+
+
+Lesson: TypeAlias = Example | Ranked | Rated
+
+
+class Control(Record):
+    """An entry of the feedback stream that is not a signal, but alters learning."""
+
+    action: Literal["reset"]
+    to_version: int
+    lineage: int
+    reason: str = ""
