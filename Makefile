@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check bench bench-learners docs fmt clean
+.PHONY: demo test check bench bench-learners bench-gate docs fmt clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -28,6 +28,9 @@ bench: $(READY)
 bench-learners: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks learners $(ARGS)
+
+bench-gate: $(READY)
+	$(BIN)/python -m benchmarks gate $(ARGS)
 
 docs: $(READY)
 	$(BIN)/python -m policies.table > docs/kinds.md

@@ -1,10 +1,10 @@
-"""Run one: `python -m benchmarks [serving|learning|learners|latency|drift] [--quick]`, or all."""
+"""Run one: `python -m benchmarks [serving|learning|learners|latency|drift|gate] [--quick]`, or all."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import drift, latency, learners, learning, serving
+from benchmarks import drift, gate, latency, learners, learning, serving
 
 ALL = {
     "serving": serving.main,
@@ -12,6 +12,7 @@ ALL = {
     "learners": learners.main,
     "latency": latency.main,
     "drift": drift.main,
+    "gate": gate.main,
 }
 
 

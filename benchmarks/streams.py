@@ -9,43 +9,50 @@ from typing import Any, TypeAlias
 from river.datasets import synth
 
 Row: TypeAlias = tuple[dict[str, Any], bool]
+Concept: TypeAlias = Callable[[int, int], Any]
 
-_ABRUPT = 100  # rows; ConceptDriftStream overflows where it is much smaller
-
-
-def sea(n: int, seed: int) -> Iterator[Any]:
-    """Return SEA with two abrupt drifts, 10 % label noise."""
-    return _two_drifts(lambda i: synth.SEA(variant=(0, 2, 3)[i], seed=seed + i, noise=0.1), n, seed)
+ABRUPT = 100  # rows that a change takes; ConceptDriftStream overflows where it is much smaller
 
 
-def agrawal(n: int, seed: int) -> Iterator[Any]:
-    """Return Agrawal's loan generator with two abrupt drifts."""
-    return _two_drifts(
-        lambda i: synth.Agrawal(
-            classification_function=(0, 2, 6)[i], seed=seed + i, perturbation=0.05
-        ),
-        n,
-        seed,
-    )
+def sea(i: int, seed: int) -> Any:
+    """Return SEA with 10 % label noise; concepts differ in a threshold."""
+    return synth.SEA(variant=(0, 2, 3)[i], seed=seed + i, noise=0.1)
 
 
-def sine(n: int, seed: int) -> Iterator[Any]:
-    """Return a concept that is turned upside down abruptly, and back: the hardest case."""
-    return _two_drifts(
-        lambda i: synth.Sine(classification_function=(0, 1, 0)[i], seed=seed + i), n, seed
-    )
+def agrawal(i: int, seed: int) -> Any:
+    """Return Agrawal's loan generator; its first two concepts are beyond a linear model."""
+    function = (0, 2, 6)[i]
+    return synth.Agrawal(classification_function=function, seed=seed + i, perturbation=0.05)
 
 
-def gradual(_n: int, seed: int) -> Iterator[Any]:
+def sine(i: int, seed: int) -> Any:
+    """Return a concept that is turned upside down, and back: the hardest case."""
+    return synth.Sine(classification_function=(0, 1, 0)[i], seed=seed + i)
+
+
+def hyperplane(_n: int, seed: int) -> Iterator[Any]:
     """Return a hyperplane that turns slowly all the time, 5 % label noise."""
     return iter(synth.Hyperplane(seed=seed, n_features=10, n_drift_features=5, mag_change=0.002))
 
 
+def abrupt(concept: Concept) -> Callable[[int, int], Iterator[Any]]:
+    """Return a stream that changes its concept at each third, within `ABRUPT` rows."""
+    return lambda n, seed: _thirds(concept, n, seed, ABRUPT)
+
+
+def gradual(concept: Concept) -> Callable[[int, int], Iterator[Any]]:
+    """Return a stream that changes its concept around each third, within a sixth of its length."""
+    return lambda n, seed: _thirds(concept, n, seed, n // 6)
+
+
 STREAMS: dict[str, Callable[[int, int], Iterator[Any]]] = {
-    "SEA, 2 abrupt": sea,
-    "Agrawal, 2 abrupt": agrawal,
-    "Sine, 2 reversals": sine,
-    "Hyperplane, gradual": gradual,
+    "SEA, abrupt": abrupt(sea),
+    "Agrawal, abrupt": abrupt(agrawal),
+    "Sine, abrupt": abrupt(sine),
+    "SEA, gradual": gradual(sea),
+    "Agrawal, gradual": gradual(agrawal),
+    "Sine, gradual": gradual(sine),
+    "Hyperplane, gradual": hyperplane,
 }
 
 
@@ -55,11 +62,7 @@ def rows(stream: str, n: int, seed: int) -> list[Row]:
     return [({str(k): float(v) for k, v in x.items()}, bool(y)) for x, y in found]
 
 
-def _two_drifts(concept: Callable[[int], Any], n: int, seed: int) -> Iterator[Any]:
-    third = n // 3
-    later = synth.ConceptDriftStream(
-        concept(1), concept(2), position=third, width=_ABRUPT, seed=seed
-    )
-    return iter(
-        synth.ConceptDriftStream(concept(0), later, position=third, width=_ABRUPT, seed=seed)
-    )
+def _thirds(concept: Concept, n: int, seed: int, width: int) -> Iterator[Any]:
+    third, (first, second, last) = n // 3, (concept(i, seed) for i in range(3))
+    later = synth.ConceptDriftStream(second, last, position=third, width=width, seed=seed)
+    return iter(synth.ConceptDriftStream(first, later, position=third, width=width, seed=seed))

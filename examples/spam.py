@@ -102,10 +102,11 @@ async def play(messages: Iterable[tuple[str, str]]) -> dict[str, float]:
 
 
 async def _say(loop: Loop, i: int, answer: dict[str, Any], label: str) -> None:
+    name, reader = answer["prediction_id"], f"reader-{i % 30}"  # one alone would decide nothing
     if i % 3:
-        await loop.feedback(answer["prediction_id"], "correction", label)
+        await loop.feedback(name, "correction", label, user_id=reader)
     else:
-        await loop.feedback(answer["prediction_id"], "thumbs", answer["output"] == label)
+        await loop.feedback(name, "thumbs", answer["output"] == label, user_id=reader)
 
 
 def main(file: Path | None = None, n: int = 1000) -> dict[str, float]:

@@ -83,6 +83,7 @@ class Admission:
         *,
         prediction_id: str,
         source: str,
+        auditor: bool = False,
         noted: Sequence[Flag] = (),
     ) -> Feedback:
         """Return one signal as it is kept.
@@ -93,8 +94,8 @@ class Admission:
             The payload that the signal came in.
         record
             The answer, where `needs_record`.
-        prediction_id, source
-            What it is about, and who says it.
+        prediction_id, source, auditor
+            What it is about, who says it, and whether their key is an auditor's.
         noted
             What `read_comment` found in the payload's comment.
 
@@ -107,6 +108,7 @@ class Admission:
             kind=signal.kind,
             value=self._value(signal, record),
             source=source,
+            auditor=auditor,
             prediction_id=prediction_id,
             tags=dict(sorted(request.tags.items())),  # JSON objects have no order
             reasons=request.reasons,

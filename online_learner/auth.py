@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
-from online_learner.errors import Forbidden, Unauthorized
+from online_learner.errors import ConfigError, Forbidden, Unauthorized
 from online_learner.store import Store
 from online_learner.store.keys import AUTH
 
 Scope: TypeAlias = Literal["predict", "feedback", "audit", "system", "read", "operate"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+OWN: tuple[Scope, ...] = tuple(scope for scope in SCOPES if scope != "audit")
+AUDITOR: tuple[Scope, ...] = ("feedback", "audit", "read")
 
 PREFIX = "ol_"
 
@@ -43,10 +46,34 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-async def allow(store: Store, key: str, *, name: str, scopes: tuple[Scope, ...] = SCOPES) -> None:
-    """Let a key in."""
+async def allow(store: Store, key: str, *, name: str, scopes: tuple[Scope, ...] = OWN) -> None:
+    """Let a key in; it may do everything but `audit`, where nothing else is said.
+
+    What an application sends are the words of its users. An auditor's word weighs more: it is taken
+    as drawn without bias, and no share caps it. So auditors have a key that nobody else holds.
+    """
     value = json.dumps({"name": name, "scopes": sorted(scopes)})
     await store.call("HSET", AUTH, _digest(key), value)
+
+
+async def allow_ours(store: Store, key: str | None, *, name: str) -> None:
+    """Let in the application's own key, and the auditors' that `OL_AUDIT_KEY` names.
+
+    Raises
+    ------
+    ConfigError
+        They are one and the same.
+    """
+    auditors = os.environ.get("OL_AUDIT_KEY")
+    if auditors and auditors == key:
+        raise ConfigError(
+            "OL_AUDIT_KEY is the application's own key, whose words are those of its users: give "
+            "auditors another one"
+        )
+    if key:
+        await allow(store, key, name=name)
+    if auditors:
+        await allow(store, auditors, name="auditor", scopes=AUDITOR)
 
 
 @dataclass(slots=True)

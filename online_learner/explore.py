@@ -1,4 +1,4 @@
-"""Orders that are varied on purpose, with the probability of each place, to learn from.
+"""What is varied on purpose, with its probability: who answers, and in which order options stand.
 
 What is shown must be drawn with known probabilities, else nothing can be said about what was not
 shown. The propensity of a place is the probability with which it was filled as it was, given the
@@ -12,7 +12,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from online_learner.bundle import best_first
+from online_learner.bundle import CHAMPION, Bundle, Panel, best_first
 from online_learner.settings import ExplorationSpec
 
 
@@ -99,3 +99,36 @@ def softmax(scores: Mapping[str, float]) -> dict[str, float]:
     weights = {name: math.exp(score - top) for name, score in scores.items()}
     total = sum(weights.values())
     return {name: weight / total for name, weight in weights.items()}
+
+
+# --- who answers ------------------------------------------------------------------------------
+
+
+def draw_role(bundle: Bundle, exposure: float, rng: random.Random) -> str:
+    """Return who is to answer: with probability `exposure` one of the roles under test."""
+    if rng.random() < exposure:
+        return rng.choice(bundle.shadows)[0]
+    return CHAMPION
+
+
+def chances(panel: Panel, role: str, *, exposure: float, audit: float) -> tuple[float, float]:
+    """Return the probability that a role's answer is shown, and that it is audited if it is.
+
+    A role also answers in the place of those that failed, and so as often as they were drawn. Each
+    of the k roles under test is drawn with probability e / k, and then audited for sure; so is what
+    stands in for the champion. The champion is drawn with 1 - e, and audited by a coin.
+
+    Parameters
+    ----------
+    exposure, audit
+        e, and the coin's probability.
+    """
+    if not exposure:
+        return 1.0, 1.0 if CHAMPION in panel.errors else audit
+    under_test = [name for name in panel.shadows if name != CHAMPION]
+    drawn = {CHAMPION: 1.0 - exposure} | dict.fromkeys(under_test, exposure / len(under_test))
+    drawn = {name: p for name, p in drawn.items() if panel.who(name) == role}
+    shown = sum(drawn.values())
+    if CHAMPION in panel.errors:
+        return shown, 1.0
+    return shown, round(1.0 - (1.0 - audit) * drawn.get(CHAMPION, 0.0) / shown, 12)

@@ -186,7 +186,12 @@ class Ingest:
     # --- accepting ----------------------------------------------------------------------------
 
     async def accept(
-        self, request: FeedbackRequest, *, credential: str = "local", key: str | None = None
+        self,
+        request: FeedbackRequest,
+        *,
+        credential: str = "local",
+        key: str | None = None,
+        auditor: bool = False,
     ) -> Receipt:
         """Accept a payload; returns once it is as durable as the receipt says.
 
@@ -196,9 +201,12 @@ class Ingest:
             Who sends it; scopes the idempotency key.
         key
             The idempotency key of the header, where the body has none.
+        auditor
+            Whether the credential is an auditor's. Nothing in a body can say so.
         """
         place = await self.locate(request)
-        feedback = await self._admit(request, place, source_of(request, credential))
+        said_by = {"source": source_of(request, credential), "auditor": auditor}
+        feedback = await self._admit(request, place, said_by)
         keys = Keys(place.model)
         names = [keys.predictions, keys.feedback, *map(keys.said, place.entries)]
         key = None if request.dry_run else request.idempotency_key or key
@@ -210,21 +218,23 @@ class Ingest:
         return self._receipt(place, request, reply)
 
     async def accept_many(
-        self, requests: Sequence[FeedbackRequest | ServiceError], *, credential: str = "local"
+        self, requests: Sequence[FeedbackRequest | ServiceError], **sender: Any
     ) -> list[Receipt | ServiceError]:
-        """Accept each payload by itself, in order; errors are returned in their places."""
+        """Accept each by itself, `sender` as for `accept`; errors are returned in their places."""
 
         async def one(request: FeedbackRequest | ServiceError) -> Receipt | ServiceError:
             if isinstance(request, ServiceError):
                 return request
             try:
-                return await self.accept(request, credential=credential)
+                return await self.accept(request, **sender)
             except ServiceError as error:
                 return error
 
         return list(await asyncio.gather(*map(one, requests)))
 
-    async def _admit(self, request: FeedbackRequest, place: Place, source: str) -> list[Feedback]:
+    async def _admit(
+        self, request: FeedbackRequest, place: Place, said_by: dict[str, Any]
+    ) -> list[Feedback]:
         admission, said = self.admissions[place.model], request.said()
         several = said[0] is not request
         record: Prediction | None = None
@@ -233,7 +243,7 @@ class Ingest:
             record = await self._reads.submit((place.model, place.address))
             if record is None:
                 raise _lost()
-        about = {"prediction_id": place.prediction_id, "source": source}
+        about = said_by | {"prediction_id": place.prediction_id}
         noted = admission.read_comment(request.comment)
 
         def admit(signal: Any) -> Feedback:
@@ -316,7 +326,8 @@ def _arguments(request: FeedbackRequest, feedback: list[Feedback]) -> list[_Argu
     arguments: list[_Argument] = [_digest(*sent)]
     for one, body in zip(feedback, bodies, strict=True):
         field_name = said_field(one.source, one.kind, one.subject())
-        signal = _digest(pack([one.kind, one.value]))
+        # An auditor who says what was said before in the same name has said more than that.
+        signal = _digest(pack([one.kind, one.value, *([True] if one.auditor else [])]))
         arguments += (f"{field_name} {signal} {new_nonce()}", body)
     return arguments
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 from online_learner.errors import NotFound
 from online_learner.ids import Address, new_nonce
-from online_learner.schema import Audit, Feedback, Prediction, Served
+from online_learner.schema import Audit, Feedback, Prediction, Served, label_key
 from online_learner.store import Store
 from online_learner.store.group import GroupCommit
 from online_learner.store.keys import Keys
 
 GROUP_MAX = 512
 WINDOW_S = 86_400.0
+SEGMENT_MAX = 64
 
 
 @dataclass(slots=True)
@@ -38,14 +39,19 @@ class Journal:
     ----------
     window_s
         For how many seconds an answer is found by its session, or by the caller's own id.
+    segments
+        Features or tags whose values the gate is told, to guard each of their groups.
     """
 
-    def __init__(self, store: Store, model: str, *, window_s: float = WINDOW_S) -> None:
+    def __init__(
+        self, store: Store, model: str, *, window_s: float = WINDOW_S, segments: Sequence[str] = ()
+    ) -> None:
         self._store = store
         self._keys = Keys(model)
         self._group = GroupCommit(self._append, most=GROUP_MAX)
         self._window_s = max(1, int(window_s) + 1)
-        self._marked: Served | None = None  # the weights whose first answer is on record
+        self._segments = tuple(segments)
+        self._marked: dict[str, Served] = {}  # by role, the weights whose first answer is on record
 
     async def append(self, predictions: Sequence[Prediction]) -> list[Address]:
         """Append answers; returns their addresses once the server has acknowledged all of them.
@@ -64,14 +70,14 @@ class Journal:
     async def _append(self, group: list[_Records]) -> list[list[Address]]:
         keys = [self._keys.predictions, self._keys.audits, self._keys.feedback, self._keys.served]
         arguments: list[bytes | str | int] = [self._window_s]
-        marked = self._marked
+        marked = dict(self._marked)
         for records in group:
             rows = zip(records.nonces, records.predictions, records.packed, strict=True)
             for nonce, prediction, packed in rows:
-                first, marked = _first_answer(prediction, marked)
+                first = _first_answer(prediction, marked)
                 names = self._names(prediction, keys)
                 flags = list(_flags(prediction))
-                arguments += (nonce, packed, _audit(prediction), first, names)
+                arguments += (nonce, packed, _audit(prediction, self._segments), first, names)
                 arguments += (len(flags) // 2, *flags)
         found = iter(await self._store.run("journal", keys, arguments))
         self._marked = marked
@@ -107,17 +113,19 @@ class Journal:
         return Prediction.model_validate_json(entries[0][1][b"r"])
 
 
-def _first_answer(prediction: Prediction, marked: Served | None) -> tuple[bytes, Served | None]:
-    """Return the entry that marks the first answer of these weights, or nothing."""
+def _first_answer(prediction: Prediction, marked: dict[str, Served]) -> bytes:
+    """Return the entry that marks the first answer of these weights in their role, or nothing."""
+    known = marked.get(prediction.role)
     if (
-        marked is not None
-        and marked.step == prediction.step
-        and marked.lineage == prediction.lineage
-        and marked.version == prediction.version
+        known is not None
+        and known.step == prediction.step
+        and known.lineage == prediction.lineage
+        and known.version == prediction.version
     ):
-        return b"", marked
+        return b""
     served = Served(version=prediction.version, lineage=prediction.lineage, step=prediction.step)
-    return served.pack(), served
+    marked[prediction.role] = served
+    return served.pack()
 
 
 def _flags(prediction: Prediction) -> Iterable[bytes | str]:
@@ -134,10 +142,39 @@ def _flags(prediction: Prediction) -> Iterable[bytes | str]:
             yield new_nonce()
 
 
-def _audit(prediction: Prediction) -> bytes:
+def _audit(prediction: Prediction, segments: Sequence[str]) -> bytes:
+    """Return what the gatekeeper reads of an audited answer, or nothing."""
     if prediction.ask is None or prediction.ask.reason != "audit":
         return b""
-    return Audit(generation=prediction.generation, roles=prediction.shadows).pack()
+    propensity = prediction.exposure * prediction.ask.probability / prediction.audited
+    return Audit(
+        generation=prediction.generation,
+        roles=prediction.shadows,
+        shown=prediction.role,
+        propensity=propensity,
+        least=min(propensity, least(prediction)),
+        segments={name: _segment(prediction, name) for name in segments},
+    ).pack()
+
+
+def least(prediction: Prediction) -> float:
+    """Return the smallest probability with which a role was shown, given that it is audited.
+
+    With e the exposure and k the roles under test, each of them had e / k, and the champion the
+    rest of what was audited.
+    """
+    under_test = len(prediction.shadows) - 1
+    if prediction.exposure == 1.0 or under_test < 1:
+        return 1.0
+    champion = prediction.role == "champion"
+    each = (1.0 - prediction.exposure) / under_test if champion else prediction.exposure
+    return min(each, prediction.audited - each * under_test) / prediction.audited
+
+
+def _segment(prediction: Prediction, name: str) -> str:
+    """Return the value of a feature or a tag as a short text; nothing where it is missing."""
+    value = prediction.features.get(name, prediction.tags.get(name))
+    return "" if value is None else label_key(value)[:SEGMENT_MAX]
 
 
 def _address(entry: bytes, nonce: str) -> Address:

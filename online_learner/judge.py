@@ -11,12 +11,14 @@ commit. What is still pending is read again from the streams after a restart.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
-from online_learner.evidence import Duel, Trial
-from online_learner.schema import Aliases, Audit, GateState, Output, Settled
+from online_learner.evidence import Case, Duel, Reading, Standing, Terms, Trial, Unpaired, Watch
+from online_learner.schema import Alarm, Aliases, Audit, GateState, Said, Settled
+from online_learner.settings import GuardsSpec
 
 
 def entry_order(entry: str) -> tuple[int, int]:
@@ -25,11 +27,36 @@ def entry_order(entry: str) -> tuple[int, int]:
     return int(ms), int(seq or 0)
 
 
+def rater_hash(source: str) -> str:
+    """Return under which name a rater stands in the evidence."""
+    return hashlib.blake2b(source.encode(), digest_size=6).hexdigest()
+
+
 @dataclass(slots=True)
 class _Pending:
+    """An audit, and the signal that stands: an auditor's, then the strongest, then the latest."""
+
     audit: Audit
-    truth: Output = None
     answered: bool = False
+    standing: Standing = field(default_factory=Standing)
+
+    def hear(self, said: Said, source: str, *, auditor: bool) -> None:
+        now = self.standing
+        if (auditor, said.strength) >= (now.auditor, now.said.strength):
+            self.standing = Standing(said, rater_hash(source), auditor)
+        self.answered = True
+
+    def decided(self, *, exposed: bool) -> bool:
+        """Tell whether it need not wait for a better signal: who says "wrong" may correct it yet.
+
+        Parameters
+        ----------
+        exposed
+            Whether rewards are evidence.
+        """
+        said = self.standing.said
+        rewarded = exposed and said.reward is not None and said.wrong is None
+        return said.right is not None or said.liked or rewarded
 
 
 class Judge:
@@ -37,18 +64,21 @@ class Judge:
 
     Parameters
     ----------
-    m
-        The raised null; see `evidence.raised_null`.
+    terms
+        What the evidence is subject to.
     deadline_s
         Seconds after which an audited prediction without a label settles as unanswered.
     """
 
-    def __init__(self, *, m: float, deadline_s: float, state: GateState | None = None) -> None:
+    def __init__(self, *, terms: Terms, deadline_s: float, state: GateState | None = None) -> None:
         state = state or GateState()
-        self._m = m
+        self._terms = terms
         self._deadline_ms = deadline_s * 1000
         self._pending: OrderedDict[str, _Pending] = OrderedDict()
         self.trials = {key: Trial.unpack(trial) for key, trial in state.trials.items()}
+        self.watch = Watch.unpack(state.watch) if state.watch else Watch()
+        self.unpaired = Unpaired.unpack(state.unpaired) if state.unpaired else Unpaired()
+        self.watched = state.watched
         self.settled = state.settled
         self.candidates = state.candidates
         self.promotions = state.promotions
@@ -66,6 +96,9 @@ class Judge:
             answered=self.answered,
             unanswered=self.unanswered,
             trials={key: trial.pack() for key, trial in self.trials.items()},
+            watch=self.watch.pack(),
+            unpaired=self.unpaired.pack(),
+            watched=self.watched,
             at=now,
         )
 
@@ -75,17 +108,15 @@ class Judge:
         """Take in an audited prediction; they must come in the order of their ids."""
         if entry_order(entry) > entry_order(self.settled):
             self._pending[entry] = _Pending(audit)
+        if entry_order(entry) > entry_order(self.watched):
+            self.watch.see(audit)
+            self.watched = entry
 
-    def see_signal(self, entry: str, truth: Output) -> None:
-        """Take in a signal on prediction `entry`; `truth` is None where it tells no right answer.
-
-        The last one that tells the truth stands, until the prediction settles.
-        """
+    def see_signal(self, entry: str, said: Said, *, source: str, auditor: bool = False) -> None:
+        """Take in a signal on prediction `entry`, until the prediction settles."""
         pending = self._pending.get(entry)
         if pending is not None:
-            pending.answered = True
-            if truth is not None:
-                pending.truth = truth
+            pending.hear(said, source, auditor=auditor)
 
     @property
     def waiting(self) -> int:
@@ -97,16 +128,41 @@ class Judge:
     def open(self, duels: Iterable[Duel], aliases: Aliases) -> None:
         """Begin the duels that are new, and drop those that are no longer asked for."""
         wanted = {duel.key(aliases.generation): duel for duel in duels}
-        for key in list(self.trials):
-            if key not in wanted:
-                del self.trials[key]
+        if not self.trials.keys() & wanted.keys():  # another reference: what is usual begins anew
+            self.unpaired = Unpaired()
+        for key in self.trials.keys() - wanted.keys():
+            del self.trials[key]
         for key, duel in wanted.items():
             if key not in self.trials:
                 self._begin(key, duel)
 
+    def restart(self, keys: Iterable[str]) -> None:
+        """Begin tests anew, each as a further candidate: memory of bad times is costly."""
+        for key in keys:
+            self._begin(key, self.trials[key].duel)
+
     def _begin(self, key: str, duel: Duel) -> None:
         self.candidates += not duel.detector
-        self.trials[key] = Trial.fresh(duel, k=max(1, self.candidates), m=self._m)
+        self.trials[key] = Trial.fresh(duel, k=max(1, self.candidates), terms=self._terms)
+
+    def alarms(self, aliases: Aliases, guards: GuardsSpec) -> list[Alarm]:
+        """Return what the guards find; they need no label."""
+        found = self.unpaired.alarm() if aliases.following else None
+        unpaired = [] if found is None else [found]
+        return [*self.watch.alarms(aliases, guards), *unpaired]
+
+    def case(
+        self, aliases: Aliases, candidates: Sequence[int], alarms: Sequence[Alarm] = ()
+    ) -> Case:
+        """Return all that a decision may rest on, as it is now."""
+        return Case(
+            aliases,
+            self.trials,
+            candidates,
+            self.promotions,
+            settled=self.answered + self.unanswered,
+            alarms=alarms,
+        )
 
     # --- what settles -------------------------------------------------------------------------
 
@@ -118,7 +174,7 @@ class Judge:
         while self._pending:
             entry, pending = next(iter(self._pending.items()))
             overdue = now * 1000 - entry_order(entry)[0] > self._deadline_ms
-            if pending.truth is None and not overdue:
+            if not overdue and not pending.decided(exposed=self._terms.least_propensity > 0):
                 return
             del self._pending[entry]
             yield entry, self._settle(entry, pending)
@@ -127,28 +183,38 @@ class Judge:
         self.settled = entry
         self.answered += pending.answered
         self.unanswered += not pending.answered
-        points: dict[str, float] = {}
-        if pending.truth is not None:
-            for key, trial in list(self.trials.items()):
-                d = self._score(key, trial, pending)
-                if d is not None:
-                    points[key] = d
-                    self._count(key, trial, d)
-        return Settled(answered=pending.answered, points=points)
+        settled = self._settled(pending)
+        for trial in self.trials.values():
+            trial.fold(trial.name(pending.audit.generation), settled)
+        champion = pending.audit.roles.get("champion")
+        if champion is not None and pending.audit.shown == "champion":
+            self.unpaired.see(pending.standing.said, champion.output)
+        return settled
 
-    def _score(self, key: str, trial: Trial, pending: _Pending) -> float | None:
-        """Return d where both roles answered under the very key of the duel, else None."""
-        roles, duel = pending.audit.roles, trial.duel
-        challenger, reference = roles.get(duel.challenger), roles.get(duel.reference)
-        if challenger is None or reference is None:
-            return None
-        if duel.key(pending.audit.generation) != key:
-            return None
-        return trial.score(pending.truth, challenger.output, reference.output)
+    def _settled(self, pending: _Pending) -> Settled:
+        """Return what a prediction says, as scalars; nothing is counted yet."""
+        audit, standing = pending.audit, pending.standing
+        readings = dict(self._readings(audit, standing))
+        told = {name: r.d for name, r in readings.items() if r.d is not None and not r.capped}
+        rewarded = {name: r.reward for name, r in readings.items() if r.reward is not None}
+        return Settled(
+            answered=pending.answered,
+            rater=standing.rater,
+            auditor=standing.auditor,
+            asked={name: reading.differ for name, reading in readings.items()},
+            points=told,
+            capped=[name for name, reading in readings.items() if reading.capped],
+            shown=audit.shown,
+            propensity=audit.propensity,
+            least=audit.least,
+            rewards=rewarded,
+            segments=audit.segments,
+        )
 
-    def _count(self, key: str, trial: Trial, d: float) -> None:
-        limit = trial.duel.restart_after
-        if limit is not None and trial.n >= limit:
-            self._begin(key, trial.duel)
-            trial = self.trials[key]
-        trial.count(d)
+    def _readings(self, audit: Audit, standing: Standing) -> Iterator[tuple[str, Reading]]:
+        """Yield what each duel reads, where it was logged under the very key of the duel."""
+        for key, trial in self.trials.items():
+            if trial.duel.key(audit.generation) == key:
+                reading = trial.read(audit, standing)
+                if reading is not None:
+                    yield trial.name(audit.generation), reading

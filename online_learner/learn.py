@@ -20,7 +20,7 @@ from online_learner.errors import Fenced, Unavailable
 from online_learner.learners import Model
 from online_learner.learners.state import pack_state, unpack_state
 from online_learner.registry import Registry
-from online_learner.replay import NOTHING, Batch, Replay, Signals
+from online_learner.replay import NOTHING, Batch, Position, Replay, Signals
 from online_learner.schema import Aliases, Checkpoint, Control, Lesson, Step, Version
 from online_learner.settings import ModelSpec
 from online_learner.store import Entry
@@ -133,12 +133,11 @@ class Trainer(Replay):
                 for entry, fields in run:
                     await self._obey(entry, Control.model_validate_json(fields[b"c"]))
             else:
-                await self._learn(run)
+                await self._learn(self.interpret(run))
         if not entries and self._unpublished and self._due_in_s() <= 0:
             await self._commit(publish=True)
 
-    async def _learn(self, entries: Sequence[Entry]) -> None:
-        batch = self.interpret(entries)
+    async def _learn(self, batch: Batch) -> None:
         lessons = batch.keep()
         try:
             self.learner.learn(lessons)
@@ -148,17 +147,27 @@ class Trainer(Replay):
         self._since_base.append(lessons)
         before = self.at
         self.at = self.at.after(batch)
-        step = Step(
-            lineage=self.at.lineage,
-            step=self.at.step,
-            after=before.offset,
-            to=self.at.offset,
+        entries, aside = [entry for entry, _ in batch.entries], batch.set_aside
+        step = self._step(
+            before,
             signals=len(entries),
-            set_aside=batch.set_aside,
-            digest=self.at.digest,
-            at=self._clock(),
+            set_aside={entry: aside[entry] for entry in entries if entry in aside},
+            released=entries if batch.release else [],
         )
         await self._commit(step, publish=self._due_in_s() <= 0)
+
+    def _step(self, before: Position, **facts: Any) -> Step:
+        """Return the record of what led from a position to where the learner is now."""
+        at = self.at
+        return Step(
+            lineage=at.lineage,
+            step=at.step,
+            after=before.offset,
+            to=at.offset,
+            digest=at.digest,
+            at=self._clock(),
+            **facts,
+        )
 
     def _isolate(self, batch: Batch) -> list[Lesson]:
         """Find the lessons that ruin the model, set them aside, and learn the others.
@@ -192,19 +201,14 @@ class Trainer(Replay):
     # --- control ------------------------------------------------------------------------------
 
     async def _obey(self, entry: str, control: Control) -> None:
+        if control.action == "release":
+            await self._learn(await self.recall(entry, control.entries))
+            return
         before = self.at
-        await self.reset(entry, control.to_version, control.lineage)
-        step = Step(
-            lineage=self.at.lineage,
-            step=self.at.step,
-            after=before.offset,
-            to=entry,
-            signals=0,
-            digest=self.at.digest,
-            reset_to=control.to_version,
-            at=self._clock(),
-        )
-        await self._commit(step, publish=True)
+        version = await self.reset(entry, control.to_version, control.lineage)
+        step = self._step(before, signals=0, reset_to=version.version)
+        mark = {"lineage": control.lineage, "kept": version.offset, "reason": control.reason}
+        await self._commit(step, publish=True, reset=mark)
 
     # --- committing ---------------------------------------------------------------------------
 
@@ -217,15 +221,13 @@ class Trainer(Replay):
         step: Step | None = None,
         *,
         publish: bool,
+        reset: dict[str, Any] | None = None,
     ) -> None:
         head: dict[str, Any] = {
             "fence": self._fence,
+            "lineage": self.at.lineage,
             "steps": [],
-            "quarantine": [
-                {"entry": entry, "record": json.dumps({"reason": reason})}
-                for entry, reason in (step.set_aside if step else {}).items()
-                if not reason.startswith(NOTHING)
-            ],
+            "quarantine": [] if step is None else _quarantined(step),
         }
         keys = [
             self.keys.fence("learner"),
@@ -233,6 +235,7 @@ class Trainer(Replay):
             self.keys.quarantine,
             self.keys.checkpoint("learner"),
             self.keys.aliases,
+            self.keys.resets,
         ]
         blob, started = b"", self._clock()
         if publish:
@@ -242,10 +245,12 @@ class Trainer(Replay):
             await self._seal(head, keys, blob, state_digest)
         if step is not None:
             head["steps"].append({"id": step.to, "record": step.pack().decode()})
+            if reset is not None:
+                head["reset"] = {"id": step.to, "record": json.dumps(reset)}
         reply = await self.store.run("commit_step", keys, [json.dumps(head), blob])
         if reply == b"fenced":
             raise Fenced(f"another learner of '{self.registry.model}' has taken over")
-        if reply != b"ok":
+        if reply == b"conflict":
             raise Unavailable("another process registered a version meanwhile", code="conflict")
         self._unpublished = not publish
         if publish:
@@ -299,6 +304,15 @@ class Trainer(Replay):
             cut_at=self._clock(),
         )
         return self.registry.seal(f"version {number}", version, blob=blob).fields()
+
+
+def _quarantined(step: Step) -> list[dict[str, str]]:
+    """Return what a step set aside as the script takes it; what was released is there already."""
+    return [
+        {"entry": entry, "record": json.dumps({"reason": reason})}
+        for entry, reason in step.set_aside.items()
+        if not step.released and not reason.startswith(NOTHING)
+    ]
 
 
 def _before(batch: Batch, entry: str) -> list[Lesson]:

@@ -108,16 +108,23 @@ class Loop:
         return render(record, prediction_id, address, window_s=self.settings.window_s)
 
     async def feedback(
-        self, prediction_id: str, kind: str, value: Any = None, **fields: Any
+        self,
+        prediction_id: str,
+        kind: str,
+        value: Any = None,
+        *,
+        auditor: bool = False,
+        **fields: Any,
     ) -> Receipt:
         """Accept one signal. It is durable, and will be learned once, when this returns.
 
-        `value` is left out where the kind has other fields: `chosen` and `rejected`, say.
+        `value` is left out where the kind has other fields: `chosen` and `rejected`, say. The word
+        of an `auditor` is taken as drawn without bias.
         """
         body = {"prediction_id": prediction_id, "kind": kind, **fields}
         if value is not None or kind == "selection":
             body["value"] = value
-        return await self.ingest.accept(read_feedback(body))
+        return await self.ingest.accept(read_feedback(body), auditor=auditor)
 
     async def turn(self, model: str) -> None:
         """Learn all that has arrived, judge it, promote on evidence, and swap the weights in."""

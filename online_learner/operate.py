@@ -66,6 +66,7 @@ async def _promote(registry: Registry, before: Aliases, version: int | None) -> 
             "challengers": tuple(n for n in before.challengers if n != version),
             "generation": before.generation + 1,
             "trusted": True,
+            "doubt": None,
         }
     )
     sentence = f"Version {version} answers from now on, promoted by hand."

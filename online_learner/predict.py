@@ -2,28 +2,29 @@
 
 A `Bundle` is immutable: aliases, champion and shadows of one moment. An answer takes one bundle and
 keeps it, so that no answer mixes two versions; `swap` replaces the reference.
+
+The champion answers, unless a role under test is drawn to (`exposure`), or it cannot: then the
+anchor does, where one walks behind. What is audited, by a coin, is answered by every role.
 """
 
 from __future__ import annotations
 
-import contextlib
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-from online_learner.bundle import CANNOT_TAKE, Bundle
+from online_learner.bundle import CANNOT_TAKE, CHAMPION, Bundle, Panel, Weights
 from online_learner.chat import shared_context
 from online_learner.errors import Invalid, Unavailable
-from online_learner.explore import draw, softmax
+from online_learner.explore import chances, draw, draw_role, softmax
 from online_learner.learners import Answer
 from online_learner.requests import LogRequest, PredictRequest, ScoreRequest
-from online_learner.schema import Ask, Flag, Option, Prediction, Shadow
+from online_learner.schema import Ask, Flag, Option, Prediction
 from online_learner.settings import ModelSpec
 
 SLOW_MS = 1.0
-CHAMPION = "champion"
 EXTERNAL = "external"  # the role of an answer that was made elsewhere
 RANKS = ("ranking", "generation")
 
@@ -38,6 +39,10 @@ class Rules(Protocol):
         """Return what the rules find in an answer."""
 
 
+Reply: TypeAlias = tuple[Weights, Answer, dict[str, Any]]
+"""Who answers, what, and the fields of the record that say by what chance, and what others say."""
+
+
 @dataclass(slots=True)
 class Predictor:
     """Answers requests for one model from the weights that it holds.
@@ -49,7 +54,7 @@ class Predictor:
     rules
         What makes flags, and may block an answer.
     rng
-        Draws the audit coin, and the order of options where it is explored.
+        Draws the audit coin, who answers, and the order of options where it is explored.
     clock
         Seconds, to measure latency.
     """
@@ -80,22 +85,23 @@ class Predictor:
         bundle, started = self._ready(), self.clock()
         options = self._options(request)
         try:
-            answer = bundle.champion.answer(request.features, options)
+            weights, answer, how = self._reply(
+                bundle, request.features, options, self.spec.exposure
+            )
         except CANNOT_TAKE as error:
             raise self._refusal(error) from error
         flags = self._flags(request.features, options, answer)
-        ask, shadows = self._audit(bundle, answer, request.features, options)
         return self._record(
             bundle,
+            weights,
             started,
             features=request.features,
             options=options,
-            ask=ask,
-            shadows=shadows,
             top_k=request.top_k,
             **_names(request),
             **self._shown(answer, request.top_k),
             **self._blocking(flags),
+            **how,
         )
 
     def record(self, request: LogRequest) -> Prediction:
@@ -113,23 +119,21 @@ class Predictor:
             raise Invalid.at("/", f"answers are logged for task: generation, not {self.spec.task}")
         features, options = request.features(), request.options()
         context = shared_context(features)
-        answer = self._rewarded(bundle, context, options)
+        weights, answer, how = self._rewarded(bundle, context, options)
         flags = self._flags(context, (), None) + self._flags_of_outputs(request)
-        ask, shadows = self._audit(bundle, answer, context, options)
         found = self._record(
             bundle,
+            weights,
             started,
-            role=EXTERNAL,
             features=features,
             options=options,
             output=[option.id for option in options],
             scores=answer.scores,
-            ask=ask,
-            shadows=shadows,
             model_version=request.model_version,
             parameters=request.parameters,
             **_names(request),
             **self._blocking(flags),
+            **how | {"role": EXTERNAL},
         )
         if request.latency_ms is None:
             return found
@@ -140,16 +144,16 @@ class Predictor:
         bundle, started = self._ready(), self.clock()
         if self.spec.task not in RANKS:
             raise Invalid.at("/", f"a model of the task {self.spec.task} gives no rewards")
+        features, options = shared_context(request.features()), request.options()
         try:
-            rewards = bundle.champion.score(shared_context(request.features()), request.options())
+            weights, rewards = bundle.attempt(lambda weights: weights.score(features, options))
         except CANNOT_TAKE as error:
             raise self._refusal(error) from error
         self._took(started)
-        champion = bundle.champion
         return {
             "model": self.model,
-            "version": champion.version,
-            "step": champion.step,
+            "version": weights.version,
+            "step": weights.step,
             "rewards": rewards,
         }
 
@@ -166,12 +170,12 @@ class Predictor:
     def _refusal(self, error: Exception) -> Invalid:
         return Invalid.at("/features", f"'{self.model}' cannot take these features: {error}")
 
-    def _rewarded(self, bundle: Bundle, features: dict[str, Any], options: list[Option]) -> Answer:
+    def _rewarded(self, bundle: Bundle, features: dict[str, Any], options: list[Option]) -> Reply:
         """Return the outputs by their rewards, or no output where the model cannot take them."""
         try:
-            return bundle.champion.answer(features, options)
+            return self._reply(bundle, features, options, exposure=0.0)
         except CANNOT_TAKE:  # what was answered elsewhere is logged all the same
-            return Answer([])
+            return bundle.champion, Answer([]), {}
 
     def _options(self, request: PredictRequest) -> list[Option]:
         if self.spec.task in RANKS:
@@ -225,14 +229,15 @@ class Predictor:
         fallback = self.spec.fallback if blocked else None
         return {"flags": flags, "blocked": blocked, "fallback": fallback}
 
-    def _record(self, bundle: Bundle, started: float, **fields: Any) -> Prediction:
+    def _record(
+        self, bundle: Bundle, weights: Weights, started: float, **fields: Any
+    ) -> Prediction:
         latency_ms = self._took(started)
-        champion = bundle.champion
         return Prediction(
             model=self.model,
-            version=champion.version,
-            lineage=champion.lineage,
-            step=champion.step,
+            version=weights.version,
+            lineage=weights.lineage,
+            step=weights.step,
             generation=bundle.aliases.generation,
             latency_ms=round(latency_ms, 3),
             **fields,
@@ -244,18 +249,41 @@ class Predictor:
         self.mean_ms += 0.05 * (took_ms - self.mean_ms)
         return took_ms
 
-    def _audit(
-        self, bundle: Bundle, answer: Answer, features: dict[str, Any], options: Sequence[Option]
-    ) -> tuple[Ask | None, dict[str, Shadow]]:
-        share = self.spec.audit if bundle.aliases.trusted else 1.0
-        if share <= 0.0 or answer.output == [] or self.rng.random() >= share:
-            return None, {}
-        shadows = {CHAMPION: bundle.champion.shadow(answer)}
-        for role, weights in bundle.shadows:
-            # A shadow that fails has no answer here, and no evidence; the client has one.
-            with contextlib.suppress(*CANNOT_TAKE):
-                shadows[role] = weights.shadow(weights.answer(features, options))
-        return Ask(reason="audit", probability=share), shadows
+    # --- who answers --------------------------------------------------------------------------
+
+    def _reply(
+        self, bundle: Bundle, features: dict[str, Any], options: Sequence[Option], exposure: float
+    ) -> Reply:
+        """Draw who answers and whether it is audited, and ask; raises what the champion does."""
+        aliases = bundle.aliases
+        if exposure and (aliases.frozen or not bundle.shadows):
+            exposure = 0.0
+        drawn = draw_role(bundle, exposure, self.rng) if exposure else CHAMPION
+        # Until trust is earned, and while it is in doubt, everything is audited.
+        audit = self.spec.audit if aliases.trusted and aliases.doubt is None else 1.0
+        if drawn == CHAMPION and (not audit or self.rng.random() >= audit):
+            try:
+                answer = bundle.champion.answer(features, options)
+                return bundle.champion, answer, {"exposure": 1.0 - exposure} if exposure else {}
+            except Exception as error:
+                if bundle.stand_in(error) is None:
+                    raise
+        panel = Panel.of(bundle, features, options, self.clock)
+        return self._audited(panel, drawn, exposure, audit)
+
+    def _audited(self, panel: Panel, drawn: str, exposure: float, audit: float) -> Reply:
+        role = panel.who(drawn)
+        if role is None:
+            raise panel.errors[CHAMPION]
+        shown, audited = chances(panel, role, exposure=exposure, audit=audit)
+        how = {
+            "role": role,
+            "exposure": shown,
+            "audited": exposure + (1.0 - exposure) * audit,
+            "ask": Ask(reason="audit", probability=audited),
+            "shadows": panel.shadows,
+        }
+        return panel.bundle.roles[role], panel.answers[role], how
 
 
 def _names(request: PredictRequest | LogRequest) -> dict[str, Any]:

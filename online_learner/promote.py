@@ -9,23 +9,25 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from online_learner.errors import Conflict, Fenced
-from online_learner.evidence import Case, Duel, raised_null
+from online_learner.evidence import Case, Duel, Terms
 from online_learner.judge import Judge, entry_order
 from online_learner.registry import Registry
 from online_learner.schema import (
+    Alarm,
     Aliases,
     Audit,
     Control,
     Feedback,
     GateState,
     Move,
-    Output,
     Prediction,
+    Said,
     Settled,
 )
 from online_learner.settings import ModelSpec
@@ -38,7 +40,7 @@ NO_ANSWER = ("flag", "implicit")  # what the system notes and what users do is n
 class Policy(Protocol):
     """Decides about promotion; see `policies.promotion`."""
 
-    gamma: float
+    max_open: int
 
     def duels(self, aliases: Aliases) -> list[Duel]:
         """Return the comparisons to make."""
@@ -47,11 +49,11 @@ class Policy(Protocol):
         """Return what should move after the newest settled audit, or None."""
 
 
-class Truth(Protocol):
-    """What a signal says about the right answer; see `policies.signals`."""
+class Signals(Protocol):
+    """What a signal tells the gate; see `policies.signals`."""
 
-    def truth(self, feedback: Feedback, prediction: Prediction) -> Output:
-        """Return the right answer, where the signal says it for sure; else None."""
+    def said(self, feedback: Feedback, prediction: Prediction) -> Said:
+        """Return the right answer, or how good what was shown is; what it does not tell is None."""
 
 
 class Gatekeeper:
@@ -62,7 +64,7 @@ class Gatekeeper:
         registry: Registry,
         spec: ModelSpec,
         policy: Policy,
-        signals: Truth,
+        signals: Signals,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -80,8 +82,8 @@ class Gatekeeper:
 
     @staticmethod
     def _judge(state: GateState | None, spec: ModelSpec, policy: Policy) -> Judge:
-        m = raised_null(policy.gamma)
-        return Judge(m=m, deadline_s=spec.audit_deadline_s, state=state)
+        terms = terms_of(spec, policy.max_open)
+        return Judge(terms=terms, deadline_s=spec.audit_deadline_s, state=state)
 
     async def restore(self) -> None:
         """Take the fence and the committed state; what was pending is read again."""
@@ -150,28 +152,31 @@ class Gatekeeper:
         if entry_order(entry) > entry_order(self._audits):
             return False
         try:
-            truth = self._signals.truth(feedback, prediction)
+            said = self._signals.said(feedback, prediction)
         except Exception:  # a table of a team's own; the learner says what it raises
             return True
-        self.judge.see_signal(entry, truth)
+        self.judge.see_signal(entry, said, source=feedback.source, auditor=feedback.auditor)
         return True
 
     async def _settle(self, aliases: Aliases) -> int:
         evidence: list[tuple[str, Settled]] = []
         candidates = await self._candidates(aliases.lineage)
         self.judge.open(self.policy.duels(aliases), aliases)
-        move = self._decide(aliases, candidates)
+        alarms = self.judge.alarms(aliases, self._spec.guards)
+        move = self._decide(aliases, candidates, alarms)
         if move is None:
             for entry, settled in self.judge.settle(now=self._clock()):
                 evidence.append((entry, settled))
-                move = self._decide(aliases, candidates)
+                move = self._decide(aliases, candidates, alarms)
                 if move is not None:
                     break
         if move is None and not evidence:
             return 0
         if move is not None:
+            move = self._placed(move)
             self.judge.newest = max([self.judge.newest, *candidates])
-            self.judge.promotions += move.verdict is not None and move.verdict.action in _CROWNED
+            self.judge.promotions += move.verdict is not None and move.verdict.action in CROWNED
+            self.judge.restart(move.restart)
             after = move.aliases
             self.judge.open(self.policy.duels(after), after)
         await commit_move(
@@ -192,12 +197,34 @@ class Gatekeeper:
         found = [await self.registry.version(n) for n in numbers]
         return [v.version for v in found if v.status == "candidate" and v.lineage == lineage]
 
-    def _decide(self, aliases: Aliases, candidates: Sequence[int]) -> Move | None:
-        case = Case(aliases, self.judge.trials, candidates, self.judge.promotions)
-        return self.policy.decide(case)
+    def _decide(
+        self, aliases: Aliases, candidates: Sequence[int], alarms: Sequence[Alarm]
+    ) -> Move | None:
+        return self.policy.decide(self.judge.case(aliases, candidates, alarms))
+
+    def _placed(self, move: Move) -> Move:
+        """Return a move whose verdict says where in the streams it was decided."""
+        if move.verdict is None:
+            return move
+        place = {"settled": self.judge.settled, "offset": self._feedback}
+        return replace(move, verdict=move.verdict.model_copy(update=place))
 
 
-_CROWNED = ("promote", "follow", "bless")
+CROWNED = ("promote", "follow", "bless")
+
+
+def terms_of(spec: ModelSpec, max_open: int) -> Terms:
+    """Return what a model's evidence is subject to."""
+    exposed = (1.0 - spec.exposure) * spec.audit
+    propensities = spec.exposure / (max_open + 1), exposed / (spec.exposure + exposed or 1.0)
+    return Terms(
+        gamma=spec.gamma,
+        malice=spec.malice,
+        rater_share=spec.rater_share,
+        min_raters=spec.min_raters,
+        least_propensity=min(propensities),
+        audit=spec.audit,
+    )
 
 
 async def commit_move(
@@ -225,7 +252,8 @@ async def commit_move(
     if move is not None:
         after = move.aliases.model_copy(update={"epoch": before.epoch + 1})
         head |= {"epoch": str(before.epoch), "aliases": registry.seal_aliases(after)}
-        head |= {"publish": keys.swap, "pin": move.pin, "versions": []}
+        head |= {"publish": keys.swap, "versions": []}
+        head |= {"pin": after.lineage} if move.pin else {}
         for number, status in move.statuses.items():
             key, change = await registry.restatus(number, status)
             names.append(key)

@@ -120,11 +120,16 @@ class Registry:
 
     async def load_version(self, number: int, like: M) -> tuple[Version, M]:
         """Return a version and its weights, as a learner like `like`."""
+        meta, model, _ = await self.load_state(number, like)
+        return meta, model
+
+    async def load_state(self, number: int, like: M) -> tuple[Version, M, dict[str, Any]]:
+        """Return a version, its weights, and what the signals policy remembered by then."""
         fields = await self.store.hash(self.keys.version(number))
         meta, sha = self._version(number, fields)
         blob = self._bytes(f"version {number}", fields, sha)
-        model, _ = await asyncio.to_thread(unpack_state, blob, like)
-        return meta, model
+        model, memory = await asyncio.to_thread(unpack_state, blob, like)
+        return meta, model, memory
 
     async def checkpoint_meta(self) -> bytes | None:
         """Return the metadata of the learner's newest state, without its bytes."""

@@ -8,13 +8,25 @@ from typing import Any
 
 from online_learner.explore import softmax
 from online_learner.ids import Address
-from online_learner.schema import Prediction
+from online_learner.schema import Ask, Prediction
 
 
 def render(
-    record: Prediction, prediction_id: str | None, address: Address | None, *, window_s: float
+    record: Prediction,
+    prediction_id: str | None,
+    address: Address | None,
+    *,
+    window_s: float,
+    reader: bool = True,
 ) -> dict[str, Any]:
-    """Return an answer of ours; of a blocked one only the fallback."""
+    """Return an answer of ours; of a blocked one only the fallback.
+
+    Parameters
+    ----------
+    reader
+        Whether the caller may know why a label is asked for. Who knew that the answer is evidence
+        could answer otherwise.
+    """
     found = {
         "prediction_id": prediction_id,
         "model": record.model,
@@ -24,8 +36,8 @@ def render(
         "output": record.fallback if record.blocked else record.output,
         "scores": {} if record.blocked else _scores(record),
         "uncertainty": record.uncertainty,
-        "propensity": record.propensity,
-        "ask": None if record.ask is None else record.ask.model_dump(),
+        "propensity": record.exposure * record.propensity,
+        "ask": None if record.ask is None else _ask(record.ask, reader),
         "flags": [flag.model_dump() for flag in record.flags],
         "blocked": record.blocked,
         "feedback_expires_at": None if address is None else _rfc3339(address.ms / 1000 + window_s),
@@ -35,6 +47,10 @@ def render(
     if record.model_version is not None:
         found["model_version"] = record.model_version
     return found
+
+
+def _ask(ask: Ask, reader: bool) -> dict[str, Any]:
+    return ask.model_dump() if reader else {"reason": "label", "probability": None}
 
 
 def _scores(record: Prediction) -> dict[str, float]:

@@ -38,11 +38,17 @@ class Signals(Protocol):
 
 @dataclass(slots=True)
 class Batch:
-    """Consecutive signals of the feedback stream, on their way into one step."""
+    """Signals on their way into one step: consecutive ones, or those that `release` brings back."""
 
     entries: list[Entry] = field(default_factory=list)
     lessons: list[tuple[str, Lesson]] = field(default_factory=list)
     set_aside: dict[str, str] = field(default_factory=dict)  # entry -> reason
+    release: str | None = None  # the control entry that released them
+
+    @property
+    def to(self) -> str:
+        """The last entry of the feedback stream that it covers."""
+        return self.release or self.entries[-1][0]
 
     def keep(self) -> list[Lesson]:
         """Return the lessons that were not set aside."""
@@ -71,7 +77,7 @@ class Position:
         return Position(
             lineage=self.lineage,
             step=self.step + 1,
-            offset=batch.entries[-1][0],
+            offset=batch.to,
             digest=digest.hexdigest(),
             learned=self.learned + learned,
             since_cut=self.since_cut + learned,
@@ -127,7 +133,7 @@ class Replay:
         """Take the first version: where the record begins."""
         first = (await self.registry.versions())[0]
         self.signals.restore({})
-        _, self.learner = await self.registry.load_version(first.version, self.learner)
+        _, self.learner, _ = await self.registry.load_state(first.version, self.learner)
         self.at = Position(lineage=first.lineage, step=first.step, offset=first.offset)
 
     async def replay_step(self) -> bool:
@@ -149,10 +155,13 @@ class Replay:
         return True
 
     async def _learn_again(self, step: Step) -> None:
-        entries = await self.store.range(self.keys.feedback, f"({step.after}", step.to)
-        batch = self.interpret(entries)
+        if step.released:
+            batch = await self.recall(step.to, step.released)
+        else:
+            between = await self.store.range(self.keys.feedback, f"({step.after}", step.to)
+            batch = self.interpret(between)
         batch.set_aside = dict(step.set_aside)
-        if entries:
+        if batch.entries:
             self.at = self.at.after(batch)
         if self.at.digest != step.digest:
             raise StateError(
@@ -161,10 +170,21 @@ class Replay:
             )
         self.learner.learn(batch.keep())
 
+    async def recall(self, control: str, entries: Sequence[str]) -> Batch:
+        """Read again the signals that control entry `control` released, and interpret them now."""
+        found = await self.store.entries([(self.keys.feedback, entry) for entry in entries])
+        known = zip(entries, found, strict=True)
+        batch = self.interpret([(entry, fields or {}) for entry, fields in known])
+        batch.release = control
+        return batch
+
     def interpret(self, entries: Sequence[Entry]) -> Batch:
         """Turn signals into examples; what cannot be learned is set aside with its reason."""
         batch = Batch(list(entries))
         for entry, fields in entries:
+            if not fields:
+                batch.set_aside[entry] = "gone: it is no longer in the log"
+                continue
             try:
                 feedback = Feedback.model_validate_json(fields[b"f"])
                 prediction = Prediction.model_validate_json(fields[b"r"])
@@ -193,7 +213,14 @@ class Replay:
             return "this learner cannot learn which label is wrong; the signal is kept"
         return None
 
-    async def reset(self, entry: str, number: int, lineage: int) -> None:
-        """Go back to a version, as control entry `entry` says."""
-        version, self.learner = await self.registry.load_version(number, self.learner)
+    async def reset(self, entry: str, number: int, lineage: int) -> Version:
+        """Go back to a version, as control entry `entry` says; what it knew of raters comes back.
+
+        Returns
+        -------
+        The version.
+        """
+        version, self.learner, memory = await self.registry.load_state(number, self.learner)
+        self.signals.restore(memory)
         self.at = self.at.reset(entry, version, lineage)
+        return version

@@ -108,6 +108,20 @@ class ResourcesSpec(Section):
     num_gpus: Annotated[float, Field(ge=0)] = 0
 
 
+class GuardsSpec(Section):
+    """Limits that act at once, without statistics; None or 0 switches one off.
+
+    `latency_ms` is the longest mean time that weights may take to answer, `failures` the largest
+    share of audited questions that they may fail on, `collapse` the share of one label at which a
+    classifier counts as collapsed, `jump` the loss of agreement with the anchor that raises doubt.
+    """
+
+    latency_ms: Annotated[float | None, Field(gt=0)] = None
+    failures: Annotated[float, Field(ge=0, le=1)] = 0.01
+    collapse: Annotated[float, Field(ge=0, le=1)] = 0.98
+    jump: Annotated[float, Field(ge=0, le=1)] = 0.4
+
+
 class ModelSpec(Section):
     """One model: what it answers, what learns, and who decides about it."""
 
@@ -116,6 +130,13 @@ class ModelSpec(Section):
     labels: Annotated[list[bool | int | str] | None, AfterValidator(_distinct)] = None
     audit: Annotated[float, Field(ge=0, le=1)] = 0.1
     audit_deadline_s: Annotated[float, Field(gt=0)] = 3600.0
+    exposure: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # share that those under test answer
+    gamma: Annotated[float, Field(ge=1, le=100)] = 1.5  # how unequally outcomes may be answered
+    malice: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of discordant evidence that may lie
+    rater_share: Annotated[float, Field(gt=0, le=1)] = 0.1  # of the evidence, that one may give
+    min_raters: Annotated[int, Field(ge=0)] = 0
+    guard_segments: list[str] = []  # features or tags
+    guards: GuardsSpec = GuardsSpec()
     promotion: PromotionSpec = PromotionSpec()
     signals: str = "policies.signals:Signals"
     categories: dict[str, Literal["up", "down", "ignore"]] = {}
@@ -252,5 +273,6 @@ def _section(path: tuple[int | str, ...]) -> type[BaseModel]:
     parts: dict[str, type[BaseModel]] = {
         "resources": ResourcesSpec,
         "exploration": ExplorationSpec,
+        "guards": GuardsSpec,
     }
     return parts.get(str(path[2]) if len(path) > 3 else "", ModelSpec)

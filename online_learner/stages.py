@@ -55,7 +55,8 @@ class Stages:
     @cached_property
     def journal(self) -> Journal:
         """Stage 2: log."""
-        return Journal(self.store, self.model, window_s=self.window_s)
+        segments = self.spec.guard_segments
+        return Journal(self.store, self.model, window_s=self.window_s, segments=segments)
 
     @cached_property
     def admission(self) -> Admission:

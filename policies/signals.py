@@ -1,12 +1,12 @@
-"""What a signal means: a lesson trains, a truth may judge. The table of all kinds and tasks.
+"""What a signal means: a lesson trains, evidence may judge. The table of all kinds and tasks.
 
-| kind       | classification       | regression      | ranking             | truth for the gate   |
+| kind       | classification       | regression      | ranking             | evidence             |
 |------------|----------------------|-----------------|---------------------|----------------------|
 | correction | the label            | the number      | a new option first  | label, number        |
 | selection  | the label taken      | refused         | the taken first     | what was taken       |
-| thumbs     | up: the label served | up: the number  | first above, or     | up: the label served |
-|            | down: the other, or, | served          | below, the others   | down, 2 labels: the  |
-|            | of many, not this    | down: nothing   | (weak)              | other; else none     |
+| thumbs     | up: the label served | up: the number  | first above, or     | a label; else who    |
+|            | down: the other, or, | served          | below, the others   | disagrees has lost;  |
+|            | of many, not this    | down: nothing   | (weak)              | a reward             |
 | rating     | as thumbs, by the calibrated distance  | reward of the first | as thumbs            |
 | preference | refused              | refused         | one above another   | the pair             |
 | ranking    | refused              | refused         | in this order       | the order            |
@@ -17,7 +17,8 @@
 `generation` is read as `ranking` of the outputs; the edit that a correction makes is preferred to
 the original. Thumbs speak only about what was shown: on a number they say "good enough", which is
 no distance to score another answer by; with more than two labels, a thumbs-down does not say which
-one is right; on a fallback in a blocked answer's place they say nothing about the model.
+one is right; on a fallback in a blocked answer's place they say nothing about the model. So by
+thumbs and ratings alone a challenger wins only where it is shown, to a share that a coin draws.
 
 A team that sees it otherwise writes a class with the same methods and names it in the configuration
 (`signals: my_team.signals:Signals`). Weights are set here, on the server, and nowhere else.
@@ -38,6 +39,7 @@ from online_learner.schema import (
     Prediction,
     Ranked,
     Rated,
+    Said,
     Task,
     canonical,
 )
@@ -119,21 +121,20 @@ class Signals:
         meaning = TABLE[feedback.kind][self.task] if feedback.kind in TABLE else None
         return meaning(Heard(self, feedback, prediction, other)) if meaning is not None else None
 
-    def truth(self, feedback: Feedback, prediction: Prediction) -> Output:
-        """Return the right answer, where the signal says it for sure; else None.
+    def said(self, feedback: Feedback, prediction: Prediction) -> Said:
+        """Return what a signal tells the gate: the right answer, or how good what was shown is.
 
-        For a ranking it is a list of option ids, best first: the one that was taken, or an order.
+        For a ranking the right answer is a list of option ids: the one that was taken, or an order.
         """
         if feedback.kind in {"correction", "selection"}:
-            return self._named(feedback, prediction)
+            return Said(right=self._named(feedback, prediction))
         if feedback.kind == "preference":
             pair = [feedback.value["chosen"], feedback.value["rejected"]]
-            return pair if set(pair) <= set(prediction.shown()) else None
+            return Said(right=pair if set(pair) <= set(prediction.shown()) else None)
         if feedback.kind == "ranking":
-            order: Output = feedback.value
-            return order
-        if self.task != "classification" or prediction.withheld:
-            return None
+            return Said(right=feedback.value)
+        if prediction.withheld:
+            return Said()
         return self._judged(feedback, prediction)
 
     def _named(self, feedback: Feedback, prediction: Prediction) -> Output:
@@ -145,12 +146,14 @@ class Signals:
             return None  # an edit, even one that reads like an option's id
         return [value] if isinstance(value, str) and value in prediction.shown() else None
 
-    def _judged(self, feedback: Feedback, prediction: Prediction) -> Output:
-        """Return the label that a judgement of the served one implies, by the signal alone."""
-        up = _crude(self, feedback)
-        if up is None:
-            return None
-        return prediction.output if up else self.other_label(prediction.output)
+    def _judged(self, feedback: Feedback, prediction: Prediction) -> Said:
+        """Return what a judgement of what was shown implies, by the signal alone."""
+        up, reward = _crude(self, feedback), _reward(self, feedback)
+        if up is None or self.task != "classification":
+            own = prediction.role == "champion" and not prediction.explored
+            return Said(liked=up is True and own, reward=reward)
+        right = prediction.output if up else self.other_label(prediction.output)
+        return Said(right=right, wrong=prediction.output if right is None else None, reward=reward)
 
     def other_label(self, label: Output) -> Label | None:
         """Return the other label, where there are just two."""
@@ -320,6 +323,14 @@ def _crude(signals: Signals, feedback: Feedback) -> bool | None:
     if feedback.kind == "category":
         return {"up": True, "down": False}.get(signals.categories.get(feedback.value, ""))
     return None
+
+
+def _reward(signals: Signals, feedback: Feedback) -> float | None:
+    """Return how good what was shown is, from 0 to 1, by the signal alone."""
+    if feedback.kind == "rating":
+        return _fraction(feedback)
+    up = _crude(signals, feedback)
+    return None if up is None else float(up)
 
 
 def _fraction(feedback: Feedback) -> float:

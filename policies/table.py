@@ -1,4 +1,4 @@
-"""What each kind of feedback teaches, as a page: `python -m policies.table > docs/kinds.md`.
+"""What each kind of feedback teaches and proves: `python -m policies.table > docs/kinds.md`.
 
 Nothing on it is written by hand: each cell is the lesson that the table of `policies.signals` finds
 in an example.
@@ -6,7 +6,7 @@ in an example.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from online_learner.schema import (
@@ -70,23 +70,61 @@ _SAID: dict[str, tuple[str, Any]] = {
 }
 
 
+_GATE = """
+# What it proves
+
+What the gate hears, on an audited answer, of a challenger against the champion that was seen to
+answer. *=*: whoever gave that answer was right, and another wrong; for a number, by the distance;
+for an order, by its first place, or its pairs. *lost*: the challenger, where it disagrees. *open*:
+nothing, until somebody says what is right. A number from 0 to 1 is a reward: evidence where
+`exposure` lets a coin decide who answers.
+"""
+
+
 def page() -> str:
     """Return the page."""
+    return "\n".join([_INTRO, *_table(_lesson), _GATE, *_table(_evidence), ""])
+
+
+def _table(cell: Callable[[Signals, Feedback, Prediction], str]) -> list[str]:
     rows = [["kind", "said", *_TITLES], ["---"] * (len(_TITLES) + 2)]
     for words, (kind, value) in _SAID.items():
-        cells = (_cell(kind, value, task, labels) for task, labels in _TITLES.values())
+        cells = (_cell(cell, kind, value, task, labels) for task, labels in _TITLES.values())
         rows.append([f"`{kind}`", words, *cells])
-    return "\n".join([_INTRO, *map(_line, rows), ""])
+    return list(map(_line, rows))
 
 
-def _cell(kind: str, value: Any, task: Task, labels: list[Label] | None) -> str:
+def _cell(
+    cell: Callable[[Signals, Feedback, Prediction], str],
+    kind: str,
+    value: Any,
+    task: Task,
+    labels: list[Label] | None,
+) -> str:
     categories = {"good": "up", "bad": "down", "other": "ignore"}
     signals = Signals(task, labels, categories=categories, implicit_weight=0.1)
     if kind not in signals.kinds():
         return "*refused*"
     value = value[task] if value is _RIGHT or value is _TAKEN else value
     feedback = Feedback(kind=kind, value=value, source="human:ada", prediction_id="")
-    return _told(signals.lesson(feedback, _answer(task, labels)))
+    return cell(signals, feedback, _answer(task, labels))
+
+
+def _lesson(signals: Signals, feedback: Feedback, prediction: Prediction) -> str:
+    return _told(signals.lesson(feedback, prediction))
+
+
+def _evidence(signals: Signals, feedback: Feedback, prediction: Prediction) -> str:
+    if feedback.kind in {"flag", "implicit"}:
+        return "*none*"
+    said = signals.said(feedback, prediction)
+    told = []
+    if said.right is not None:
+        order = isinstance(said.right, list)
+        told.append(f"= {' > '.join(said.right) if order else said.right}")  # type: ignore[arg-type]
+    told += ["lost"] * said.liked + ["open"] * (said.wrong is not None)
+    told += [f"{said.reward:g}"] if said.reward is not None else []
+    return ", ".join(told) or "*none*"
 
 
 def _answer(task: Task, labels: list[Label] | None) -> Prediction:
@@ -97,6 +135,8 @@ def _answer(task: Task, labels: list[Label] | None) -> Prediction:
         given = {"output": "spam", "scores": {label_key(label): 0.5 for label in labels or ()}}
     elif task == "regression":
         given = {"output": 20.0}
+    elif task == "generation":
+        given["role"] = "external"
     return Prediction(model="m", features={}, version=1, lineage=1, step=0, **given)
 
 

@@ -119,8 +119,7 @@ def build_gateway(args: dict[str, Any]) -> Application:
 
     async def write(store: Store) -> None:
         await config.publish_settings(store, settings)
-        if "OL_API_KEY" in os.environ:
-            await auth.allow(store, os.environ["OL_API_KEY"], name="OL_API_KEY")
+        await auth.allow_ours(store, os.environ.get("OL_API_KEY"), name="OL_API_KEY")
 
     _publish(settings, write)
     replicas = int(args.get("replicas", settings.gateways))

@@ -93,16 +93,16 @@ def service_of(request: Request) -> Service:
 
 async def predict(request: Request) -> Response:
     """Answer one request; the answer is in the log before it leaves."""
-    service, room, body = await _opened(request)
+    service, credential, room, body = await _opened(request)
     asked = parse(PredictRequest, body)
     [record] = await _compute(room, room.predictor.answer, [asked], body)
-    [answer] = await _log(service, room, [record])
+    [answer] = await _log(service, credential, room, [record])
     return json_response(answer)
 
 
 async def predict_batch(request: Request) -> Response:
     """Answer several requests; all are logged in one round trip, errors stand in their places."""
-    service, room, body = await _opened(request)
+    service, credential, room, body = await _opened(request)
     batch = parse(PredictBatchRequest, body)
     asked: list[PredictRequest | ServiceError] = [
         _item(lambda body: parse(PredictRequest, body), item) for item in batch.instances
@@ -111,7 +111,7 @@ async def predict_batch(request: Request) -> Response:
     work = _in_its_place(room.predictor.answer)
     records = await _compute(room, work, valid, body) if valid else []
     made = [record for record in records if isinstance(record, Prediction)]
-    answers = iter(await _log(service, room, made) if made else [])
+    answers = iter(await _log(service, credential, room, made) if made else [])
     found = iter(records)
     outcomes = [item if isinstance(item, ServiceError) else next(found) for item in asked]
     results = [
@@ -123,26 +123,28 @@ async def predict_batch(request: Request) -> Response:
 
 async def log_answer(request: Request) -> Response:
     """Log an answer that was made elsewhere; feedback on it joins."""
-    service, room, body = await _opened(request)
+    service, credential, room, body = await _opened(request)
     asked = read_chat(parse(LogRequest, body))
     [record] = await _compute(room, room.predictor.record, [asked], body)
-    [answer] = await _log(service, room, [record])
+    [answer] = await _log(service, credential, room, [record])
     return json_response(answer)
 
 
 async def score(request: Request) -> Response:
     """Return the rewards that a reward model gives to some outputs; nothing is logged."""
-    _, room, body = await _opened(request)
+    _, _, room, body = await _opened(request)
     [found] = await _compute(room, room.predictor.score, [parse(ScoreRequest, body)], body)
     return json_response(found)
 
 
-async def _opened(request: Request) -> tuple[Service, Stages, bytes]:
-    """Return the service, the model's room and the body, once the key has been found good."""
+async def _opened(request: Request) -> tuple[Service, Credential, Stages, bytes]:
+    """Return the service, who asks, the model's room and the body, once the key is found good."""
     service = service_of(request)
-    service.keychain.open(request.headers.get("authorization")).require("predict")
+    credential = service.keychain.open(request.headers.get("authorization"))
+    credential.require("predict")
     room = service.room(request.path_params["model"])
-    return service, room, await body_of(request, limit=service.settings.max_body_bytes)
+    body = await body_of(request, limit=service.settings.max_body_bytes)
+    return service, credential, room, body
 
 
 async def _compute(
@@ -166,17 +168,22 @@ def _in_its_place(work: Callable[[T], R]) -> Callable[[T], R | ServiceError]:
     return run
 
 
-async def _log(service: Service, room: Stages, records: list[Prediction]) -> list[dict[str, Any]]:
-    window_s = service.settings.window_s
+async def _log(
+    service: Service, credential: Credential, room: Stages, records: list[Prediction]
+) -> list[dict[str, Any]]:
+    how: dict[str, Any] = {
+        "window_s": service.settings.window_s,
+        "reader": "read" in credential.scopes,
+    }
     try:
         addresses = await room.journal.append(records)
     except Unavailable:
         if service.settings.on_store_down == "refuse":
             raise
-        return [render(record, None, None, window_s=window_s) for record in records]
+        return [render(record, None, None, **how) for record in records]
     seal, model = service.keyring.seal, room.registry.model
     return [
-        render(record, seal("prediction", model, address), address, window_s=window_s)
+        render(record, seal("prediction", model, address), address, **how)
         for record, address in zip(records, addresses, strict=True)
     ]
 
@@ -188,7 +195,7 @@ async def feedback(request: Request) -> Response:
     """Accept one signal. 202 means: durable as the receipt says, and learned exactly once."""
     service, credential, body = await _heard(request)
     receipt = await service.ingest.accept(
-        parse_feedback(body), credential=credential.name, key=request.headers.get("idempotency-key")
+        parse_feedback(body), key=request.headers.get("idempotency-key"), **_speaker(credential)
     )
     return json_response(receipt.render(), 202)
 
@@ -200,7 +207,7 @@ async def feedback_batch(request: Request) -> Response:
     signals: list[FeedbackRequest | ServiceError] = [
         _item(parse_feedback, item) for item in batch.items
     ]
-    results = await service.ingest.accept_many(signals, credential=credential.name)
+    results = await service.ingest.accept_many(signals, **_speaker(credential))
     if results and all(isinstance(result, Unavailable) for result in results):
         raise Unavailable("the store does not answer; nothing was accepted")
     statuses = [result.status for result in results if isinstance(result, Receipt)]
@@ -216,6 +223,10 @@ async def feedback_batch(request: Request) -> Response:
         },
         202,
     )
+
+
+def _speaker(credential: Credential) -> dict[str, Any]:
+    return {"credential": credential.name, "auditor": "audit" in credential.scopes}
 
 
 def _item(check: Callable[[bytes], R], item: Any) -> R | ServiceError:

@@ -148,7 +148,7 @@ def _kept_key(data_dir: Path) -> str:
 async def _prepare(settings: Settings, key: str) -> None:
     async with await open_store(settings.store) as store:
         await config.publish(store, settings)
-        await auth.allow(store, key, name="up")
+        await auth.allow_ours(store, key, name="up")
 
 
 @contextlib.contextmanager

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from starlette.exceptions import HTTPException
 
-from online_learner import explain, operate
+from online_learner import explain, lane, operate, release
 from online_learner.auth import Credential, Scope
-from online_learner.errors import Invalid, ServiceError, json_pointer
+from online_learner.errors import Invalid, ServiceError, did_you_mean, json_pointer
+from online_learner.explain.signals import find
 from online_learner.requests import (
     ONE,
     FeedbackBatchRequest,
@@ -43,6 +44,20 @@ class RollbackRequest(Schema):
     dry_run: bool = False
 
 
+class ReleaseOneRequest(Schema):
+    """Why it is to be learned after all."""
+
+    reason: Annotated[str, Field(max_length=1000)] = ""
+    dry_run: bool = False
+
+
+class ReleaseRequest(ReleaseOneRequest):
+    """Which signals are to be learned after all: those named, or all that the last pull undid."""
+
+    feedback_ids: Annotated[list[str], Field(max_length=release.MOST, default_factory=list)]
+    rolled_back: bool = False
+
+
 def operator_api() -> FastAPI:
     """Return the application; `app.state.service` is set by the one that mounts it."""
     app = FastAPI(
@@ -53,7 +68,9 @@ def operator_api() -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _defect)
     _reads(app)
+    _signals(app)
     _operations(app)
+    _releases(app)
     app.add_api_route("/openapi.json", lambda: _document(app), include_in_schema=False)
     return app
 
@@ -77,6 +94,7 @@ def _room(request: Request, model: str) -> Stages:
 
 
 Reader = Annotated[Credential, _allowed("read")]
+Auditor = Annotated[Credential, _allowed("audit")]
 Operator = Annotated[Credential, _allowed("operate")]
 Services = Annotated[Service, Depends(_service)]
 Room = Annotated[Stages, Depends(_room)]
@@ -94,6 +112,12 @@ def _sent(kind: type[Schema]) -> Any:
 
 Promotion = Annotated[PromoteRequest, _sent(PromoteRequest)]
 Rollback = Annotated[RollbackRequest, _sent(RollbackRequest)]
+Release = Annotated[ReleaseRequest, _sent(ReleaseRequest)]
+ReleaseOne = Annotated[ReleaseOneRequest, _sent(ReleaseOneRequest)]
+
+After = Annotated[str, Query(pattern=r"^\d{1,15}-\d{1,15}$")]
+Count = Annotated[int, Query(ge=1, le=1000)]
+Status: TypeAlias = Literal["accepted", "learned", "kept", "quarantined", "rolled_back"]
 
 
 def _reads(app: FastAPI) -> None:
@@ -101,13 +125,14 @@ def _reads(app: FastAPI) -> None:
     async def models(_: Reader, service: Services) -> dict[str, Any]:
         """List the models: aliases, durability, lag."""
         now = time.time()
-        found = [await explain.status(room.registry, now=now) for room in service.rooms.values()]
+        rooms = service.rooms.values()
+        found = [await explain.status(room.registry, room.policy, now=now) for room in rooms]
         return {"durability": service.ingest.durability, "models": found}
 
     @app.get("/v1/models/{model}")
     async def model(_: Reader, service: Services, room: Room) -> dict[str, Any]:
-        """Tell who answers, what is tested, how far the learner is, and who is alive."""
-        status = await explain.status(room.registry, now=time.time())
+        """Tell who answers, what is tested and how long still, and how far the learner is."""
+        status = await explain.status(room.registry, room.policy, now=time.time())
         return {**status, "durability": service.ingest.durability}
 
     @app.get("/v1/models/{model}/versions")
@@ -116,9 +141,23 @@ def _reads(app: FastAPI) -> None:
         return {"versions": [version.model_dump() for version in await room.registry.versions()]}
 
     @app.get("/v1/models/{model}/verdicts")
-    async def verdicts(_: Reader, room: Room, count: int = 100) -> dict[str, Any]:
-        """List the newest decisions with their numbers."""
-        return {"verdicts": await explain.verdicts(room.registry, count=max(1, min(count, 1000)))}
+    async def verdicts(
+        _: Reader, room: Room, count: Count = 100, after: After | None = None
+    ) -> dict[str, Any]:
+        """List the newest decisions with their numbers; or all after an id, oldest first."""
+        return {"verdicts": await explain.verdicts(room.registry, count=count, after=after)}
+
+    @app.get("/v1/models/{model}/evidence")
+    async def evidence(
+        _: Reader, room: Room, count: Count = 1000, after: After = "0-0"
+    ) -> dict[str, Any]:
+        """List settled audits as scalars, oldest first: all that the verdicts rest on."""
+        return {"evidence": await explain.evidence(room.registry, count=count, after=after)}
+
+    @app.get("/v1/models/{model}/queue")
+    async def queue(_: Auditor, room: Room, lane: str, count: Count = 20) -> dict[str, Any]:
+        """List answers that wait for a label; the lane `audit` has those that the gate needs."""
+        return {"lane": lane, "queue": await _queue(room, lane, count)}
 
     @app.get("/v1/predictions/{prediction_id}")
     async def prediction(_: Reader, service: Services, prediction_id: str) -> dict[str, Any]:
@@ -133,6 +172,38 @@ def _reads(app: FastAPI) -> None:
         room, address = service.open_id("feedback", feedback_id)
         found = await explain.receipt(room.registry, address)
         return {"feedback_id": feedback_id, "durability": service.ingest.durability, **found}
+
+
+async def _queue(room: Stages, name: str, count: int) -> list[dict[str, Any]]:
+    if name != "audit":
+        raise Invalid.at("/lane", f"there is the lane 'audit' only.{did_you_mean(name, ['audit'])}")
+    deadline_s, window_s = room.spec.audit_deadline_s, room.window_s
+    return await lane.audits(
+        room.registry, count=count, now=time.time(), deadline_s=deadline_s, window_s=window_s
+    )
+
+
+def _signals(app: FastAPI) -> None:
+    @app.get("/v1/models/{model}/feedback")
+    async def feedback(
+        _: Reader,
+        room: Room,
+        kind: str | None = None,
+        status: Status | None = None,
+        after: After = "0-0",
+        count: Count = 100,
+    ) -> dict[str, Any]:
+        """List what was said, oldest first, with its fate; `next` is where to go on."""
+        return await explain.feedback(
+            room.registry, kind=kind, status=status, after=after, count=count
+        )
+
+    @app.get("/v1/models/{model}/quarantine")
+    async def quarantine(
+        _: Reader, room: Room, after: After = "0-0", count: Count = 100
+    ) -> dict[str, Any]:
+        """List what was set aside or rolled back, and why; `next` is where to go on."""
+        return await explain.quarantine(room.registry, after=after, count=count)
 
 
 def _operations(app: FastAPI) -> None:
@@ -155,6 +226,46 @@ def _operations(app: FastAPI) -> None:
     async def thaw(who: Operator, room: Room) -> dict[str, Any]:
         """Let the gate decide again."""
         return await _operate(room, "thaw", who)
+
+
+def _releases(app: FastAPI) -> None:
+    @app.post("/v1/models/{model}/quarantine/release", status_code=202)
+    async def release_several(
+        who: Operator, service: Services, room: Room, body: Release
+    ) -> dict[str, Any]:
+        """Have several signals learned after all, or all that the last pull undid."""
+        if body.rolled_back == bool(body.feedback_ids):
+            raise Invalid.at("/feedback_ids", "name signals, or send rolled_back: true")
+        if not body.rolled_back:
+            return await _release(service, room, who, body.feedback_ids, body)
+        return _done(body, await release.release_rolled_back(room.registry, **_word(who, body)))
+
+    @app.post("/v1/models/{model}/quarantine/{feedback_id}/release", status_code=202)
+    async def release_one(
+        who: Operator, service: Services, room: Room, feedback_id: str, body: ReleaseOne
+    ) -> dict[str, Any]:
+        """Have one signal learned after all."""
+        return await _release(service, room, who, [feedback_id], body)
+
+
+async def _release(
+    service: Service, room: Stages, who: Credential, ids: list[str], body: ReleaseOneRequest
+) -> dict[str, Any]:
+    signals = []
+    for feedback_id in ids:
+        found, address = service.open_id("feedback", feedback_id)
+        if found is not room:
+            raise Invalid.at("/feedback_ids", f"{feedback_id} is of another model")
+        signals.append(await find(room.registry, address))
+    return _done(body, await release.release(room.registry, signals, **_word(who, body)))
+
+
+def _word(who: Credential, body: ReleaseOneRequest) -> dict[str, Any]:
+    return {"by": f"key:{who.name}", "reason": body.reason, "dry_run": body.dry_run}
+
+
+def _done(body: ReleaseOneRequest, ids: list[str]) -> dict[str, Any]:
+    return {"dry_run": body.dry_run, "released": len(ids), "feedback_ids": ids}
 
 
 async def _operate(room: Stages, action: str, who: Credential, **options: Any) -> dict[str, Any]:
@@ -202,6 +313,8 @@ _BODIES: dict[str, Any] = {
     "/v1/feedback_batch": FeedbackBatchRequest,
     "/v1/models/{model}/promote": PromoteRequest,
     "/v1/models/{model}/rollback": RollbackRequest,
+    "/v1/models/{model}/quarantine/release": ReleaseRequest,
+    "/v1/models/{model}/quarantine/{feedback_id}/release": ReleaseOneRequest,
 }
 
 

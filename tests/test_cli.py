@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from online_learner import auth
 from online_learner.cli import app, doctor, output
 from online_learner.cli.starting import _until_stopped
 from online_learner.settings import Settings
+from online_learner.store import open_store
 from online_learner.store.embedded import socket_path
 
 OK, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
@@ -262,6 +264,59 @@ def test_a_dry_run_changes_nothing(ask: Callable[..., Result]) -> None:
     assert data(ask("status", "--json"), REFUSED)["models"][0]["aliases"] == before[0]["aliases"]
 
 
+async def test_what_was_rolled_back_is_listed_and_released(
+    ask: Callable[..., Result], service: Any
+) -> None:
+    """The quarantine says why, by pages; a release says what will be learned, the receipt who."""
+    said = []
+    for value in ("true", "false"):
+        answer = data(ask("predict", "web", '{"x": 1}', "--json"))
+        receipt = data(ask("feedback", answer["prediction_id"], "correction", value, "--json"))
+        said.append(receipt["feedback_id"])
+    await service.turn()
+    ask("rollback", "web", "--to", "0")
+    await service.turn()
+    listed = [row["feedback_id"] for row in data(ask("quarantine", "web", "--json"))["quarantine"]]
+    assert listed[-2:] == said
+    page = ask("quarantine", "web", "--count", "1").stdout
+    assert re.search(r"rolled_back +Rolled back to version 0 by hand", page)
+    after = re.search(r"--after (\S+)", page)
+    assert after is not None
+    assert said[1] in ask("quarantine", "web", "--after", after[1]).stdout
+    planned = ask("release", "web", "--rolled-back", "--dry-run").stdout
+    assert planned == f"{len(listed)} signals would be learned after all.\n"
+    done = ask("release", "web", said[0], "--reason", "it was fine")
+    assert done.stdout == "1 signal will be learned after all.\n"
+    assert "rolled_back, released" in ask("quarantine", "web").stdout
+    assert "it was fine (the learner comes to it next)" in ask("receipt", said[0]).stdout
+    assert data(ask("release", "web", "--rolled-back", "--json"))["released"] == len(listed) - 1
+    await service.turn()
+    assert data(ask("quarantine", "web", "--json")) == {"quarantine": [], "next": None}
+    told = ask("receipt", said[0]).stdout
+    assert re.search(r"^released +.* by key:tester: it was fine$", told, re.MULTILINE)
+    refused = ask("release", "web", said[0])
+    assert (refused.exit_code, "was learned, at step" in refused.stderr) == (REFUSED, True)
+
+
+async def test_audits_are_listed(
+    ask: Callable[..., Result],
+    service: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., Awaitable[None]],
+) -> None:
+    """An auditor's key gets the question and what was shown, and JSON where asked for."""
+    answer = data(ask("predict", "rent", '{"rooms": 3.5}', "--json"))
+    async with await open_store(service.server.url) as store:
+        await auth.allow(store, "ol_auditor", name="x", scopes=("audit",))
+    monkeypatch.setenv("OL_API_KEY", "ol_auditor")
+    await eventually(lambda: ask("audits", "rent").exit_code == OK)
+    lines = ask("audits", "rent", "--count", "1000").stdout.splitlines()
+    [line] = [line for line in lines if answer["prediction_id"] in line]
+    assert "rooms=3.5" in line
+    items = data(ask("audits", "rent", "--count", "1000", "--json"))
+    assert answer["prediction_id"] in [item["prediction_id"] for item in items]
+
+
 # --- errors -----------------------------------------------------------------------------------
 
 
@@ -319,6 +374,8 @@ def test_a_wrong_key_is_a_refusal(
         ("feedback", "P", "implicit", "dwell=long"),
         ("promote", "web", "three"),
         ("verdicts", "web", "--count", "0"),
+        ("release", "web"),
+        ("release", "web", "F", "--rolled-back"),
         ("up", "--port", "99999"),
         ("up", "--config", "nowhere.yaml"),
         ("up",),
@@ -439,6 +496,9 @@ def test_version_and_help(run: Callable[..., Result]) -> None:
         "score",
         "explain",
         "receipt",
+        "quarantine",
+        "release",
+        "audits",
     ):
         assert f" {command} " in text
     assert "3 the service is not reachable" in text

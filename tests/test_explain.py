@@ -248,11 +248,15 @@ async def test_a_story_says_why_its_version_was_live(pages: Loop) -> None:
     assert stories[1]["live_because"]["action"] == "freeze"
 
 
-async def test_a_challenger_that_was_retired_is_no_reason(pages: Loop) -> None:
-    """What did not move who answers does not explain who answered."""
+@pytest.mark.parametrize("action", ["admit", "restart", "reject", "doubt", "trust"])
+async def test_what_moves_nobody_is_no_reason(pages: Loop, action: Any) -> None:
+    """What did not move who answers does not explain who answered, however much there is of it."""
     registry = pages.stages("pages").registry
-    retired = Verdict(action="reject", by="Leash", sentence="Version 9 is retired.", version=9)
-    await pages.store.call("XADD", registry.keys.verdicts, "*", "v", retired.pack())
+    other = Verdict(action=action, by="Leash", sentence="Something about version 9.", version=9)
+    pipe = pages.store.redis.pipeline()
+    for _ in range(1200):
+        pipe.xadd(registry.keys.verdicts, {"v": other.pack()})
+    await pipe.execute()
     await next_ms(pages)
     told = await story(pages, await ask(pages))
     assert "asks for no evidence" in told["live_because"]["sentence"]

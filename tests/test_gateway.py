@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from online_learner import auth, config
+from online_learner.errors import ConfigError
 from online_learner.ids import Address, Keyring
 from online_learner.settings import ModelSpec
 from online_learner.stages import Stages
@@ -194,6 +195,83 @@ async def test_a_key_does_what_its_scopes_allow(
         assert "'feedback'" in refused["detail"]
         problem(http.get("/v1/models"), 403, "forbidden")
         problem(http.post("/v1/models/web/freeze"), 403, "forbidden")
+
+
+async def key_of(
+    service: Any, eventually: Callable[..., Awaitable[None]], name: str, *scopes: auth.Scope
+) -> dict[str, str]:
+    """Let in a key with these scopes; returns its header once the service knows of it."""
+    async with await open_store(service.server.url) as store:
+        await auth.allow(store, f"ol_{name}", name=name, scopes=scopes)
+    headers = {"authorization": f"Bearer ol_{name}"}
+
+    def known() -> bool:
+        reply = httpx2.post(f"{service.url}/v1/models/web/predict", json={}, headers=headers)
+        return reply.status_code != 401
+
+    await eventually(known)
+    return headers
+
+
+async def test_an_auditors_word_is_known_by_the_key_alone(
+    service: Any, http: httpx2.Client, eventually: Callable[..., Awaitable[None]]
+) -> None:
+    """The scope `audit` of the key makes an auditor, and nothing that a body says."""
+    auditor = await key_of(service, eventually, "auditor", "feedback", "audit")
+    body = thumbs(predict(http)["prediction_id"], user_id="ada")
+    several = {"items": [thumbs(predict(http)["prediction_id"])]}
+    said = {}
+    for name, headers in (("users", http.headers), ("auditors", auditor)):
+        one = http.post("/v1/feedback", json=body, headers=headers).json()
+        # In the same name, it is more than what the user said: not a duplicate of it.
+        assert one["status"] == "accepted"
+        assert http.post("/v1/feedback", json=body, headers=headers).json()["status"] == "duplicate"
+        [many] = http.post("/v1/feedback_batch", json=several, headers=headers).json()["results"]
+        receipts = [http.get(f"/v1/feedback/{found['feedback_id']}") for found in (one, many)]
+        said[name] = [receipt.json()["feedback"]["auditor"] for receipt in receipts]
+    assert said == {"users": [False, False], "auditors": [True, True]}
+    for headers in (http.headers, auditor):
+        reply = http.post("/v1/feedback", json=body | {"auditor": True}, headers=headers)
+        assert problem(reply, 422, "unknown_field")["errors"][0]["pointer"] == "/auditor"
+
+
+async def test_why_a_label_is_asked_for_is_not_for_everyone(
+    service: Any, http: httpx2.Client, eventually: Callable[..., Awaitable[None]]
+) -> None:
+    """A key that may not read learns that a label is wanted, and not that it is evidence."""
+    public = await key_of(service, eventually, "page2", "predict", "feedback")
+    body = {"features": FEATURES}
+    answer = http.post("/v1/models/web/predict", json=body, headers=public).json()
+    batch = {"instances": [body]}
+    found = http.post("/v1/models/web/predict_batch", json=batch, headers=public).json()
+    for hidden in (answer, *found["predictions"]):
+        assert hidden["ask"] == {"reason": "label", "probability": None}
+        path = f"/v1/predictions/{hidden['prediction_id']}"
+        problem(http.get(path, headers=public), 403, "forbidden")
+        story = http.get(path).json()
+        assert story["prediction"]["ask"] == {"reason": "audit", "probability": 1.0}
+    assert predict(http)["ask"]["reason"] == "audit"
+
+
+async def scopes_of(store: Any, key: str) -> set[str]:
+    """Return what a key may do."""
+    keychain = auth.Keychain()
+    await keychain.refresh(store)
+    return set(keychain.open(f"Bearer {key}").scopes)
+
+
+async def test_the_applications_key_is_no_auditors(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may do all but `audit`; a key for auditors is named in the environment."""
+    await auth.allow_ours(store, "ol_app", name="up")
+    assert await scopes_of(store, "ol_app") == set(auth.SCOPES) - {"audit"}
+    monkeypatch.setenv("OL_AUDIT_KEY", "ol_audit")
+    await auth.allow_ours(store, None, name="up")
+    assert await scopes_of(store, "ol_audit") == {"feedback", "audit", "read"}
+    assert await scopes_of(store, "ol_app") == set(auth.SCOPES) - {"audit"}
+    with pytest.raises(ConfigError, match="give auditors another one"):
+        await auth.allow_ours(store, "ol_audit", name="up")
 
 
 # --- what is wrong with a body ----------------------------------------------------------------

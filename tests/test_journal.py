@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ SHADOW = Shadow(version=0, lineage=1, step=0, output=True, scores={"true": 0.75,
 def answer(n: int = 0, **fields: Any) -> Prediction:
     """Return a record that can be told from others by its number."""
     known = {"model": "web", "output": True, "version": 1, "lineage": 1, "step": 2}
-    return Prediction(features={"n": n}, **(known | fields))
+    return Prediction(**({"features": {"n": n}} | known | fields))
 
 
 async def appended(store: Store) -> int:
@@ -117,8 +117,51 @@ async def test_only_audited_answers_are_in_the_audits(journal: Journal, store: S
     for _, fields in found:
         assert set(fields) == {b"a"}
         audit = Audit.model_validate_json(fields[b"a"])
-        assert audit == Audit(generation=3, roles={"champion": SHADOW})
+        roles = {"champion": SHADOW}
+        assert audit == Audit(generation=3, roles=roles, propensity=0.5, least=0.5)
         assert b"ada" not in fields[b"a"]
+
+
+async def audited(store: Store, *, segments: Sequence[str] = (), **fields: Any) -> Audit:
+    """Return what the gatekeeper reads of an audited answer."""
+    journal = Journal(store, "web", segments=segments)
+    record = answer(**({"ask": Ask(reason="audit", probability=0.5)} | fields))
+    [address] = await journal.append([record])
+    [(_, found)] = await store.range(KEYS.audits, address.entry, address.entry)
+    return Audit.model_validate_json(found[b"a"])
+
+
+async def test_an_audit_says_who_was_shown_and_by_what_chance(store: Store) -> None:
+    """The probability is that of being drawn to answer, and of being audited then."""
+    shown = await audited(store, role="challenger:2", exposure=0.25)
+    assert (shown.shown, shown.propensity, shown.least) == ("challenger:2", 0.125, 0.125)
+    assert (await audited(store)).propensity == 0.5
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("NL", "NL"),
+        (3, "3"),
+        (0.5, "0.5"),
+        (True, "true"),
+        ("", ""),
+        (None, ""),
+        ("ü" * 70, "ü" * 64),
+        ([1.0, 2.0], "[1.0, 2.0]"),
+    ],
+)
+async def test_an_audit_says_which_segments_it_belongs_to(
+    store: Store, value: Any, text: str
+) -> None:
+    """A declared feature or tag is told as a short text; nothing else of the question is."""
+    segments = ["country", "page", "missing"]
+    features = {"country": value, "secret": "ada"}
+    audit = await audited(
+        store, segments=segments, features=features, tags={"page": "home", "country": "x"}
+    )
+    assert audit.segments == {"country": text, "page": "home", "missing": ""}
+    assert (await audited(store, features=features)).segments == {}
 
 
 @pytest.mark.parametrize("change", [{"seq": 99}, {"ms": 1}, {"nonce": "00000000"}])
@@ -195,6 +238,14 @@ async def test_the_first_answer_of_each_step_is_marked(store: Store) -> None:
     assert [(w.version, w.lineage, w.step) for _, w in found] == [
         places[n] for n in (0, 2, 3, 4, 6)
     ]
+
+
+async def test_each_role_is_marked_for_itself(store: Store) -> None:
+    """Where roles take turns, the first answer of each of them is marked, and no other."""
+    journal = Journal(store, "web")
+    records = [answer(role="latest", step=3) if n % 2 else answer() for n in range(6)]
+    addresses = await journal.append(records[:3]) + await journal.append(records[3:])
+    assert [entry for entry, _ in await served(store)] == [a.entry for a in addresses[:2]]
 
 
 async def test_what_was_not_written_is_not_marked(store: Store) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 from river import linear_model, naive_bayes, preprocessing
+from the_learner import Faulty, Killed, process, quarantine_of, run, steps_of
 
 from online_learner.errors import Fenced, StateError, Unavailable
 from online_learner.ids import Keyring
@@ -31,11 +32,9 @@ from online_learner.schema import (
     Feedback,
     Prediction,
     Record,
-    Step,
     Version,
 )
 from online_learner.settings import Settings
-from online_learner.stages import Stages
 from online_learner.store import Entry, Store
 from policies.signals import Signals
 
@@ -91,13 +90,6 @@ class Averaging:
 WEB = {"learner": f"{__name__}:scaled", "batch_max": 2, "publish_s": 0.0}
 
 
-def process(loop: Loop, model: str = "web", *, store: Store | None = None) -> Trainer:
-    """Return the learner of another process of the same service."""
-    spec = loop.settings.models[model]
-    clock = loop.ingest.clock
-    return Stages(store or loop.store, loop.keyring, model, spec, clock=clock).trainer
-
-
 async def say(loop: Loop, count: int, *, seed: int = 0, **features: Any) -> None:
     """Have `count` answers corrected: true where a + b > 0."""
     rng = random.Random(seed)
@@ -105,28 +97,6 @@ async def say(loop: Loop, count: int, *, seed: int = 0, **features: Any) -> None
         a, b = rng.gauss(0, 1), rng.gauss(0, 1)
         answer = await loop.predict("web", {"a": a, "b": b, **features})
         await loop.feedback(answer["prediction_id"], "correction", a + b > 0)
-
-
-async def run(trainer: Trainer) -> None:
-    """Learn all there is, and publish it."""
-    while await trainer.turn():
-        pass
-    await trainer.publish()
-
-
-async def steps_of(registry: Registry) -> list[tuple[str, Step]]:
-    """Return the recorded steps."""
-    found = await registry.store.range(registry.keys.steps)
-    return [(entry, Step.model_validate_json(fields[b"s"])) for entry, fields in found]
-
-
-async def quarantine_of(registry: Registry) -> dict[str, str]:
-    """Return the reasons by entry; fails where one entry was set aside twice."""
-    found = await registry.store.range(registry.keys.quarantine)
-    entries = [fields[b"e"].decode() for _, fields in found]
-    assert len(set(entries)) == len(entries)
-    reasons = [json.loads(fields[b"q"])["reason"] for _, fields in found]
-    return dict(zip(entries, reasons, strict=True))
 
 
 async def replayed_by_hand(registry: Registry, fresh: Learner) -> Learner:
@@ -137,7 +107,9 @@ async def replayed_by_hand(registry: Registry, fresh: Learner) -> Learner:
         if step.reset_to is not None:
             _, learner = await registry.load_version(step.reset_to, fresh)
             continue
-        entries = await registry.store.range(registry.keys.feedback, f"({step.after}", step.to)
+        places = [(entry, entry) for entry in step.released] or [(f"({step.after}", step.to)]
+        parts = [await registry.store.range(registry.keys.feedback, *place) for place in places]
+        entries = [entry for part in parts for entry in part]
         batch = Replay(registry, signals, learner).interpret(entries)
         learner.learn([lesson for entry, lesson in batch.lessons if entry not in step.set_aside])
     return learner
@@ -151,8 +123,9 @@ async def check_accounts(registry: Registry) -> None:
         assert step.after == at, "a gap, or an overlap"
         assert step.to == entry
         inside = await registry.store.range(registry.keys.feedback, f"({step.after}", step.to)
-        assert len(inside) == (step.signals if step.reset_to is None else 1)
-        assert set(step.set_aside) <= {found for found, _ in inside}
+        alone = step.reset_to is not None or bool(step.released)
+        assert len(inside) == (1 if alone else step.signals)
+        assert set(step.set_aside) <= {found for found, _ in inside} | set(step.released)
         covered += [found for found, _ in inside]
         at = step.to
     assert covered == entries
@@ -180,50 +153,6 @@ async def check_replay(registry: Registry, trainer: Trainer) -> None:
 
 
 # --- crashes at every point -----------------------------------------------------------------------
-
-
-class Faulty(Store):
-    """A store that fails once, at one of its commands: before the server has seen it, or after."""
-
-    def __init__(self, url: str, at: int, *, done: bool, error: BaseException) -> None:
-        super().__init__(url)
-        self.commands = 0
-        self._at, self._done, self._error = at, done, error
-
-    async def _pass(self, command: Awaitable[Any]) -> Any:
-        here, self.commands = self.commands == self._at, self.commands + 1
-        reply = None
-        if not here or self._done:
-            reply = await command
-        else:
-            command.close()  # type: ignore[attr-defined]
-        if here:
-            raise self._error
-        return reply
-
-    async def run(self, *args: Any, **options: Any) -> Any:
-        """Run a script, or fail."""
-        return await self._pass(super().run(*args, **options))
-
-    async def read(self, *args: Any, **options: Any) -> Any:
-        """Read streams, or fail."""
-        return await self._pass(super().read(*args, **options))
-
-    async def range(self, *args: Any, **options: Any) -> Any:
-        """Read a stretch, or fail."""
-        return await self._pass(super().range(*args, **options))
-
-    async def hash(self, *args: Any, **options: Any) -> Any:
-        """Read a hash, or fail."""
-        return await self._pass(super().hash(*args, **options))
-
-    async def call(self, *args: Any, **options: Any) -> Any:
-        """Send a command, or fail."""
-        return await self._pass(super().call(*args, **options))
-
-
-class Killed(BaseException):
-    """What no handler may catch and survive."""
 
 
 async def image_of(store: Store) -> dict[bytes, bytes]:
@@ -257,13 +186,18 @@ async def facts(registry: Registry, trainer: Trainer) -> dict[str, Any]:
 
 
 async def eventful(loop: Loop) -> None:
-    """Fill the feedback stream: signals, a poisonous one, a reset, signals."""
+    """Fill the feedback stream: signals, a poisonous one, a reset, a release of some, signals."""
+    stream = loop.models["web"].registry.keys.feedback
     await say(loop, 3, seed=1)
     await say(loop, 1, seed=2, word="poison for a scaler")
     await say(loop, 1, seed=3)
-    reset = Control(action="reset", to_version=0, lineage=1).model_dump_json()
-    await loop.store.call("XADD", loop.models["web"].registry.keys.feedback, "*", "c", reset)
-    await say(loop, 3, seed=4)
+    entries = [entry for entry, _ in await loop.store.range(stream)]
+    reset = Control(action="reset", to_version=0, lineage=1)
+    release = Control(action="release", entries=entries[1:4])
+    await loop.store.call("XADD", stream, "*", "c", reset.pack())
+    await say(loop, 2, seed=4)
+    await loop.store.call("XADD", stream, "*", "c", release.pack())
+    await say(loop, 1, seed=5)
 
 
 CADENCES = [
@@ -549,11 +483,11 @@ class Hasty(Signals):
             raise AttributeError(feedback.comment)
         return super().lesson(feedback, *rest)
 
-    def truth(self, feedback: Feedback, prediction: Prediction) -> Any:
+    def said(self, feedback: Feedback, prediction: Prediction) -> Any:
         """Stumble over the same."""
         if feedback.comment is not None:
             raise AttributeError(feedback.comment)
-        return super().truth(feedback, prediction)
+        return super().said(feedback, prediction)
 
 
 async def test_a_table_that_fails_stops_nobody(

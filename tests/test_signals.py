@@ -19,6 +19,7 @@ from online_learner.schema import (
     Prediction,
     Ranked,
     Rated,
+    Said,
     Task,
 )
 from policies.signals import FLAG_WEIGHT, TABLE, WEAK, Signals
@@ -271,7 +272,7 @@ def test_a_judgement_of_a_fallback_says_nothing_about_the_model(
     fallback = {"blocked": True, "fallback": "ask a person", "role": "champion"}
     blocked = SERVED[task].model_copy(update=fallback)
     assert signals(task).lesson(feedback, blocked) is None
-    assert signals(task).truth(feedback, blocked) is None
+    assert signals(task).said(feedback, blocked) == Said()
 
 
 def test_what_was_made_elsewhere_was_shown_there() -> None:
@@ -289,7 +290,7 @@ def test_the_right_answer_to_a_blocked_one_is_learned() -> None:
     blocked = SERVED["two"].model_copy(update={"blocked": True, "fallback": None})
     assert signals("two").lesson(said("correction", False), blocked) == example(False)
     assert signals("two").lesson(flag("block"), blocked) == example(False, FLAG_WEIGHT)
-    assert signals("two").truth(said("correction", False), blocked) is False
+    assert signals("two").said(said("correction", False), blocked) == Said(right=False)
 
 
 # --- between two predictions ------------------------------------------------------------------
@@ -321,61 +322,63 @@ def test_a_preference_between_two_answers(chosen_first: bool) -> None:
     value = {"chosen": "p", "rejected": "q"} if chosen_first else {"chosen": "q", "rejected": "p"}
     lesson = signals("generation").lesson(said("preference", value), older, newer)
     assert lesson == (made(ONE, EDIT) if chosen_first else made(EDIT, ONE))
-    assert signals("generation").truth(said("preference", value), older) is None
+    assert signals("generation").said(said("preference", value), older) == Said()
 
 
-# --- the truth for the gate -------------------------------------------------------------------
+# --- evidence for the gate --------------------------------------------------------------------
 
-TRUTHS: list[tuple[str, Feedback, Output]] = [
-    ("classification", said("correction", "news"), "news"),
-    ("classification", said("selection", "science"), "science"),
-    ("classification", said("selection", None), None),
-    ("classification", said("thumbs", True), "sport"),
-    ("classification", said("thumbs", False), None),
-    ("classification", stars(5), "sport"),
-    ("classification", stars(3), None),
-    ("classification", stars(1), None),
-    ("classification", said("category", "helpful"), "sport"),
-    ("classification", said("category", "spam"), None),
-    ("classification", flag(), None),
-    ("classification", event("click"), None),
-    ("two", said("thumbs", False), False),
-    ("two", stars(2), False),
-    ("two", said("category", "off_topic"), False),
-    ("regression", said("correction", 3.5), 3.5),
-    ("regression", said("thumbs", True), None),
-    ("regression", stars(5), None),
-    ("ranking", said("correction", "c"), ["c"]),
-    ("ranking", said("correction", {"id": "e", "features": {}}), None),
-    ("ranking", said("selection", "a"), ["a"]),
-    ("ranking", said("selection", None), None),
-    ("ranking", said("preference", PAIR), ["c", "b"]),
-    ("ranking", said("ranking", ["c", "a"]), ["c", "a"]),
-    ("ranking", said("thumbs", True), None),
-    ("ranking", stars(5), None),
-    ("ranking", flag(), None),
-    ("generation", said("selection", "1"), ["1"]),
-    ("generation", said("correction", "three"), None),
-    ("generation", said("correction", "1"), None),  # a text that looks like an id
-    ("generation", said("correction", {"id": "1"}), None),
-    ("generation", said("ranking", ["1", "0"]), ["1", "0"]),
+DOWN, MIDDLE = Said(reward=0.0), Said(reward=0.5)
+LIKED = Said(liked=True, reward=1.0)
+EVIDENCE: list[tuple[str, Feedback, Said]] = [
+    ("classification", said("correction", "news"), Said(right="news")),
+    ("classification", said("selection", "science"), Said(right="science")),
+    ("classification", said("selection", None), Said()),
+    ("classification", said("thumbs", True), Said(right="sport", reward=1.0)),
+    ("classification", said("thumbs", False), Said(wrong="sport", reward=0.0)),
+    ("classification", stars(5), Said(right="sport", reward=1.0)),
+    ("classification", stars(3), MIDDLE),
+    ("classification", stars(1), Said(wrong="sport", reward=0.0)),
+    ("classification", said("category", "helpful"), Said(right="sport", reward=1.0)),
+    ("classification", said("category", "spam"), Said()),
+    ("two", said("thumbs", False), Said(right=False, reward=0.0)),
+    ("two", stars(2), Said(right=False, reward=0.25)),
+    ("two", said("category", "off_topic"), Said(right=False, reward=0.0)),
+    ("regression", said("correction", 3.5), Said(right=3.5)),
+    ("regression", said("thumbs", True), LIKED),
+    ("regression", said("thumbs", False), DOWN),
+    ("regression", stars(5), LIKED),
+    ("ranking", said("correction", "c"), Said(right=["c"])),
+    ("ranking", said("correction", {"id": "e", "features": {}}), Said()),
+    ("ranking", said("selection", "a"), Said(right=["a"])),
+    ("ranking", said("selection", None), Said()),
+    ("ranking", said("preference", PAIR), Said(right=["c", "b"])),
+    ("ranking", said("ranking", ["c", "a"]), Said(right=["c", "a"])),
+    ("ranking", said("thumbs", True), LIKED),
+    ("ranking", stars(5), LIKED),
+    ("ranking", stars(2), Said(reward=0.25)),
+    ("generation", said("selection", "1"), Said(right=["1"])),
+    ("generation", said("correction", "three"), Said()),
+    ("generation", said("correction", "1"), Said()),  # a text that looks like an id
+    ("generation", said("correction", {"id": "1"}), Said()),
+    ("generation", said("ranking", ["1", "0"]), Said(right=["1", "0"])),
 ]
 
 
-@pytest.mark.parametrize(("task", "feedback", "truth"), TRUTHS, ids=name_of)
-def test_what_may_judge(task: str, feedback: Feedback, truth: Output) -> None:
-    """Only what says for sure which answer is right is evidence; the type of a label is kept."""
-    found = signals(task).truth(feedback, SERVED[task])
-    assert (type(found), found) == (type(truth), truth)
+@pytest.mark.parametrize(("task", "feedback", "evidence"), EVIDENCE, ids=name_of)
+def test_what_may_judge(task: str, feedback: Feedback, evidence: Said) -> None:
+    """The gate hears which answer is right, or what was shown is worth; labels keep their type."""
+    found = signals(task).said(feedback, SERVED[task])
+    assert found == evidence
+    assert type(found.right) is type(evidence.right)
 
 
-def test_the_truth_does_not_know_the_rater() -> None:
+def test_evidence_does_not_know_the_rater() -> None:
     """What ratings teach depends on the rater's habit; what they prove does not."""
     table = signals("two")
     for _ in range(50):
         table.lesson(stars(5), SERVED["two"])
     before = table.state()
-    assert table.truth(stars(4), SERVED["two"]) is True
+    assert table.said(stars(4), SERVED["two"]) == Said(right=True, reward=0.75)
     assert table.state() == before
 
 

@@ -169,16 +169,123 @@ async def test_an_answer_keeps_the_bundle_that_it_began_with(pages: Loop) -> Non
     assert dict(held(pages).shadows)["latest"].learner.digest() != digest
 
 
-async def test_damaged_weights_are_not_swapped_in(pages: Loop) -> None:
+# --- what cannot be loaded --------------------------------------------------------------------
+
+
+async def damage(loop: Loop, key: str) -> None:
+    """Put other bytes in the place of some weights."""
+    await loop.store.call("HSET", key, "blob", "damaged")
+    await loop.store.call("HSET", key, "meta", "{}")
+
+
+def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what the follower warned of, and forget it."""
+    found = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    caplog.clear()
+    return found
+
+
+async def test_a_champion_that_cannot_be_loaded_is_not_swapped_in(
+    open_loop: OpenLoop, make_settings: Any
+) -> None:
     """State without a valid seal is refused; what answered goes on answering."""
-    await say(pages, 1)
-    before = held(pages)
-    key = pages.stages("pages").registry.keys.checkpoint("learner")
-    await pages.store.call("HSET", key, "blob", "damaged")
-    await pages.store.call("HSET", key, "meta", "{}")
+    loop = await open_loop(make_settings(pages=ALWAYS))
+    await say(loop, 1)
+    before, keys = held(loop), loop.stages("pages").registry.keys
+    await damage(loop, keys.checkpoint("learner"))
     with pytest.raises(StateError):
-        await follower(pages).refresh()
-    assert held(pages) is before
+        await follower(loop).refresh()
+    assert held(loop) is before
+
+
+async def test_a_promoted_version_that_cannot_be_loaded_is_not_swapped_in(pages: Loop) -> None:
+    """The aliases have moved, and what answered goes on until the weights can be read."""
+    await say(pages, 4)
+    registry = pages.stages("pages").registry
+    reader = Stages(
+        pages.store, pages.keyring, "pages", pages.settings.model("pages"), trains=False
+    )
+    await reader.follower.refresh()
+    before = reader.predictor.bundle
+    kept = await pages.store.call("DUMP", registry.keys.version(1))
+    await by_hand(pages, "promote", version=1)
+    await damage(pages, registry.keys.version(1))
+    reader.follower._versions.clear()
+    with pytest.raises(StateError):
+        await reader.follower.refresh()
+    assert reader.predictor.bundle is before
+    await pages.store.call("RESTORE", registry.keys.version(1), 0, kept, "REPLACE")
+    assert await reader.follower.refresh() is True
+    assert reader.predictor.bundle is not None
+    assert reader.predictor.bundle.champion.version == 1
+
+
+async def test_a_newest_step_that_cannot_be_loaded_is_left_out(
+    pages: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who only looks on in the shadows holds up nobody; said once, and back when it can be read."""
+    await say(pages, 2)
+    key = pages.stages("pages").registry.keys.checkpoint("learner")
+    await damage(pages, key)
+    assert await follower(pages).refresh() is True
+    assert held(pages).shadows == ()
+    assert await follower(pages).refresh() is False
+    [warning] = warned(caplog)
+    assert "the newest step of 'pages' cannot be loaded, and is left out" in warning
+    await by_hand(pages, "freeze")
+    assert await follower(pages).refresh() is True
+    assert held(pages).aliases.frozen
+    await by_hand(pages, "thaw")
+    await say(pages, 1)
+    assert [role for role, _ in held(pages).shadows] == ["latest"]
+
+
+@pytest.mark.parametrize("gone", ["damaged", "dropped"])
+async def test_a_challenger_that_cannot_be_loaded_is_left_out_until_it_can(
+    pages: Loop, caplog: pytest.LogCaptureFixture, gone: str
+) -> None:
+    """The others answer meanwhile, and take up what the learner publishes."""
+    await say(pages, 8)
+    registry = pages.stages("pages").registry
+    assert (await registry.aliases() or Aliases(champion=0)).challengers == (1, 2)
+    spec = pages.settings.model("pages")
+    reader = Stages(pages.store, pages.keyring, "pages", spec, trains=False)
+    key = registry.keys.version(1)
+    kept = await pages.store.call("DUMP", key)
+    await (damage(pages, key) if gone == "damaged" else pages.store.call("DEL", key))
+    assert await reader.follower.refresh() is True
+
+    def roles() -> list[str]:
+        assert reader.predictor.bundle is not None
+        return [role for role, _ in reader.predictor.bundle.shadows]
+
+    assert roles() == ["challenger:2", "latest"]
+    assert await reader.follower.refresh() is False
+    [warning] = warned(caplog)
+    assert "version 1 of 'pages' cannot be loaded, and is left out" in warning
+    await pages.store.call("RESTORE", key, 0, kept, "REPLACE")
+    assert await reader.follower.refresh() is True
+    assert roles() == ["challenger:1", "challenger:2", "latest"]
+    assert await reader.follower.refresh() is False
+    assert warned(caplog) == []
+
+
+async def test_an_anchor_that_cannot_be_loaded_does_not_hold_up_the_leash(
+    open_loop: OpenLoop, make_settings: Any
+) -> None:
+    """The champion follows on, without its anchor in the shadows."""
+    loop = await open_loop(make_settings(pages=ALWAYS))
+    await say(loop, 1)
+    assert [role for role, _ in held(loop).shadows] == ["anchor"]
+    await damage(loop, loop.stages("pages").registry.keys.version(0))
+    spec = loop.settings.model("pages")
+    reader = Stages(loop.store, loop.keyring, "pages", spec, trains=False)
+    for _ in range(2):
+        await say(loop, 1)
+        assert await reader.follower.refresh() is True
+        assert reader.predictor.bundle is not None
+        assert reader.predictor.bundle.champion.step == held(loop).champion.step
+        assert reader.predictor.bundle.shadows == ()
 
 
 async def test_two_refreshes_at_once_agree(open_loop: OpenLoop, make_settings: Any) -> None:

@@ -6,9 +6,9 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
-from online_learner.evidence import Case, Duel, Trial
+from online_learner.evidence import Case, Duel, Terms, Trial
 from online_learner.promote import Policy
-from online_learner.schema import Aliases, Move
+from online_learner.schema import Aliases, Move, Settled
 
 SITUATIONS = (
     Aliases(champion=0),
@@ -59,9 +59,11 @@ def _cases(
 
 @functools.cache
 def _fought(duel: Duel, pace: float) -> Trial:
-    trial = Trial.fresh(duel, k=1, m=0.2)
+    trial = Trial.fresh(duel, k=1, terms=Terms(gamma=1.5))
+    name = trial.name(0)
+    settled = Settled(answered=True, asked={name: pace != 0.0}, points={name: pace})
     for _ in range(1500):
-        trial.count(pace)
+        trial.fold(name, settled)
     return trial
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from online_learner.cli.output import AsJson, cell, connect, pairs, said, show, table, when
+
+if TYPE_CHECKING:
+    from online_learner.client.receipts import ReleasedBy
 
 
 def register(app: typer.Typer) -> None:
@@ -108,6 +111,15 @@ def receipt(feedback_id: str, *, as_json: AsJson = False) -> None:
         "learned": learned,
         "first version": fate.version,
         "served": _served(fate.raw.get("served")),
+        "released": _released(fate.released),
         "superseded by": fate.superseded_by,
     }
     show(dict(fate.raw), as_json=as_json, text=lambda: pairs(lines))
+
+
+def _released(release: ReleasedBy | None) -> str | None:
+    if release is None:
+        return None
+    found = f"{when(release.at)} by {release.by}"
+    found += f": {release.reason}" if release.reason else ""
+    return f"{found} (the learner comes to it next)" if release.waiting else found

@@ -1,4 +1,4 @@
-"""`promote`, `rollback`, `freeze`, `thaw`."""
+"""`promote`, `rollback`, `freeze`, `thaw`, `release`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DryRun: TypeAlias = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (promote, rollback, freeze, thaw):
+    for command in (promote, rollback, freeze, thaw, release):
         app.command()(command)
 
 
@@ -47,6 +47,31 @@ def thaw(model: str, *, as_json: AsJson = False) -> None:
     """Let the gate decide again."""
     with connect() as client:
         _report(client.thaw(model), as_json=as_json)
+
+
+def release(
+    model: str,
+    feedback_ids: Annotated[
+        list[str] | None, typer.Argument(help="As `quarantine` lists them; all or none.")
+    ] = None,
+    *,
+    rolled_back: Annotated[
+        bool, typer.Option("--rolled-back", help="All that the last pull or rollback undid.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have learned what was set aside or rolled back, after all."""
+    if rolled_back == bool(feedback_ids):
+        raise typer.BadParameter("name feedback ids, or say --rolled-back")
+    with connect() as client:
+        done = client.release(
+            model, feedback_ids or (), rolled_back=rolled_back, reason=reason, dry_run=dry_run
+        )
+    verb = "would be" if dry_run else "will be"
+    signals = "1 signal" if done["released"] == 1 else f"{done['released']} signals"
+    show(done, as_json=as_json, text=lambda: typer.echo(f"{signals} {verb} learned after all."))
 
 
 def _report(done: dict[str, Any], *, as_json: bool) -> None:

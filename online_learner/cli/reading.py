@@ -1,18 +1,19 @@
-"""`status`, `versions`, `verdicts`, `config show`."""
+"""`status`, `versions`, `verdicts`, `quarantine`, `audits`, `config show`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from online_learner.cli.output import AsJson, connect, show, table, when
+from online_learner.cli.output import AsJson, cell, connect, said, show, table, when
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (status, versions, verdicts):
+    for command in (status, versions, verdicts, quarantine, audits):
         app.command()(command)
     config = typer.Typer(help="The configuration.", no_args_is_help=True)
     config.command("show")(config_show)
@@ -32,6 +33,10 @@ def status(*, as_json: AsJson = False) -> None:
         typer.echo(f"{url} is {state}; what is acknowledged is {ready.get('durability')}.")
         columns = ("model", "version", "step", "state", "learned", "lag", "learner", "gatekeeper")
         table(columns, map(_status_row, models))
+        for model in models:
+            for test in model.get("gate", {}).get("tests", []):
+                pair = f"{test['challenger']} against {test['reference']}"
+                typer.echo(f"{model['model']}, {pair}: {test['sentence']}")
 
     show({"url": url, **ready, "models": models}, as_json=as_json, text=text)
     if not ready["ready"]:
@@ -104,9 +109,18 @@ def verdicts(
     model: str,
     *,
     count: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    recheck: Annotated[
+        bool, typer.Option("--recheck", help="Compute every one again, from the evidence.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the newest decisions about a model, and why they were taken."""
+    """List the newest decisions about a model, and why they were taken.
+
+    With `--recheck`, exit code 1: some do not follow from the evidence.
+    """
+    if recheck:
+        _recheck(model, as_json=as_json)
+        return
     with connect() as client:
         found = client.verdicts(model, count=count)
     rows = [
@@ -115,6 +129,90 @@ def verdicts(
     ]
     columns = ("at", "action", "version", "by", "why")
     show(found, as_json=as_json, text=lambda: table(columns, rows))
+
+
+def _recheck(model: str, *, as_json: bool) -> None:
+    from online_learner.recheck import TOLERANCE, Recheck
+    from online_learner.schema import Settled, Verdict
+
+    with connect() as client:
+        decided = [Verdict.model_validate(item) for item in _all(client.verdicts, model)]
+        report = Recheck(decided)
+        for item in _all(client.evidence, model):
+            report.hear(item["id"], Settled.model_validate(item))
+        report.end()
+    found = {"checked": report.checked, "worst": report.worst, "wrong": report.wrong}
+
+    def text() -> None:
+        typer.echo(
+            f"{report.checked} of {len(decided)} verdicts rest on a test, and were computed again "
+            f"from the evidence: the largest difference is {report.worst:.1e}."
+        )
+        for line in report.wrong:
+            typer.echo(f"DIFFERS: {line}")
+
+    show(found, as_json=as_json, text=text)
+    if report.wrong or not report.worst <= TOLERANCE:
+        raise typer.Exit(1)
+
+
+def _all(read: Callable[..., list[dict[str, Any]]], model: str) -> Iterator[dict[str, Any]]:
+    """Yield all pages of a list, oldest first."""
+    after = "0-0"
+    while page := read(model, count=1000, after=after):
+        yield from page
+        after = page[-1]["id"]
+
+
+def quarantine(
+    model: str,
+    *,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 100,
+    after: Annotated[str | None, typer.Option(help="Where the list before ended.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what was set aside or rolled back; `release` has it learned after all."""
+    with connect() as client:
+        page = client.quarantine(model, after=after, count=count)
+    columns = ("said at", "kind", "value", "source", "status", "why", "feedback id")
+
+    def text() -> None:
+        table(columns, map(_aside_row, page["quarantine"]))
+        if page["next"] is not None:
+            typer.echo(f"There may be more: --after {page['next']}")
+
+    show(page, as_json=as_json, text=text)
+
+
+def _aside_row(signal: dict[str, Any]) -> tuple[object, ...]:
+    status = f"{signal['status']}, released" if signal["released"] else signal["status"]
+    value, why = said(signal["value"]), signal.get("reason")
+    at = when(signal["at"])
+    return at, signal["kind"], value, signal["source"], status, why, signal["feedback_id"]
+
+
+def audits(
+    model: str,
+    *,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List answers that the gate waits for a label of, in random order: leave none out."""
+    with connect() as client:
+        found = client.audits(model, count=count)
+    rows = [
+        (item["prediction_id"], said(item["output"]), _asked(item), when(item["expires_at"]))
+        for item in found
+    ]
+    columns = ("prediction id", "shown", "features", "until")
+    show(found, as_json=as_json, text=lambda: table(columns, rows))
+
+
+def _asked(item: dict[str, Any]) -> str:
+    from online_learner.chat import shared_context
+
+    features = shared_context(item["features"])
+    return ", ".join(f"{name}={cell(value)}" for name, value in features.items())
 
 
 def config_show(

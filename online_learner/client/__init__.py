@@ -16,7 +16,14 @@ from online_learner.client import signals
 from online_learner.client.answers import Answer, NamedAnswer, RankedOption, Subject
 from online_learner.client.awaited import AsyncClient
 from online_learner.client.errors import ApiError, NotReachable, PredictionGone
-from online_learner.client.receipts import BatchReceipt, Fate, Receipt, ServedBy, SignalReceipt
+from online_learner.client.receipts import (
+    BatchReceipt,
+    Fate,
+    Receipt,
+    ReleasedBy,
+    ServedBy,
+    SignalReceipt,
+)
 from online_learner.client.sending import Retry
 from online_learner.client.sync import Client
 
@@ -32,6 +39,7 @@ __all__ = [
     "PredictionGone",
     "RankedOption",
     "Receipt",
+    "ReleasedBy",
     "Retry",
     "ServedBy",
     "SignalReceipt",

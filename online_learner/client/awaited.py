@@ -170,9 +170,49 @@ class AsyncClient:
         """See `Client.versions`."""
         return await self._send(calls.versions(model))
 
-    async def verdicts(self, model: str, *, count: int = 100) -> list[Json]:
+    async def verdicts(
+        self, model: str, *, count: int = 100, after: str | None = None
+    ) -> list[Json]:
         """See `Client.verdicts`."""
-        return await self._send(calls.verdicts(model, count))
+        return await self._send(calls.verdicts(model, count=count, after=after))
+
+    async def evidence(self, model: str, *, count: int = 1000, after: str = "0-0") -> list[Json]:
+        """See `Client.evidence`."""
+        return await self._send(calls.evidence(model, count=count, after=after))
+
+    async def signals(
+        self,
+        model: str,
+        *,
+        kind: str | None = None,
+        status: str | None = None,
+        after: str | None = None,
+        count: int = 100,
+    ) -> Json:
+        """See `Client.signals`."""
+        wanted = {"kind": kind, "status": status, "after": after, "count": count}
+        return await self._send(calls.signals(model, **wanted))
+
+    async def quarantine(self, model: str, *, after: str | None = None, count: int = 100) -> Json:
+        """See `Client.quarantine`."""
+        return await self._send(calls.quarantine(model, after=after, count=count))
+
+    async def release(
+        self,
+        model: str,
+        feedback_ids: Iterable[str] = (),
+        *,
+        rolled_back: bool = False,
+        reason: str = "",
+        dry_run: bool = False,
+    ) -> Json:
+        """See `Client.release`."""
+        wanted = {"rolled_back": rolled_back, "reason": reason, "dry_run": dry_run}
+        return await self._send(calls.release(model, feedback_ids, **wanted))
+
+    async def audits(self, model: str, *, count: int = 20) -> list[Json]:
+        """See `Client.audits`."""
+        return await self._send(calls.audits(model, count))
 
     async def promote(self, model: str, version: int, *, dry_run: bool = False) -> Json:
         """See `Client.promote`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from online_learner.client.answers import Answer
@@ -114,15 +114,42 @@ def versions(name: str) -> Call[list[Json]]:
     return Call("GET", _of(name, "versions"), lambda reply: list(reply["versions"]))
 
 
-def verdicts(name: str, count: int) -> Call[list[Json]]:
-    """Ask for the newest decisions."""
-    path = f"{_of(name, 'verdicts')}?count={count}"
+def verdicts(name: str, **wanted: Any) -> Call[list[Json]]:
+    """Ask for decisions."""
+    path = _asking(_of(name, "verdicts"), wanted)
     return Call("GET", path, lambda reply: list(reply["verdicts"]))
+
+
+def evidence(name: str, **wanted: Any) -> Call[list[Json]]:
+    """Ask for settled audits."""
+    path = _asking(_of(name, "evidence"), wanted)
+    return Call("GET", path, lambda reply: list(reply["evidence"]))
+
+
+def signals(name: str, **wanted: Any) -> Call[Json]:
+    """Ask for a page of what was said."""
+    return Call("GET", _asking(_of(name, "feedback"), wanted), _whole)
+
+
+def quarantine(name: str, **wanted: Any) -> Call[Json]:
+    """Ask for a page of what was set aside or rolled back."""
+    return Call("GET", _asking(_of(name, "quarantine"), wanted), _whole)
+
+
+def audits(name: str, count: int) -> Call[list[Json]]:
+    """Ask for answers that the gate waits for a label of."""
+    path = _asking(_of(name, "queue"), {"lane": "audit", "count": count})
+    return Call("GET", path, lambda reply: list(reply["queue"]))
 
 
 def operation(name: str, action: str, body: Json | None = None) -> Call[Json]:
     """Move a model by hand; it may arrive once only, since others may move it as well."""
     return Call("POST", _of(name, action), _whole, body, repeat="unsent")
+
+
+def release(name: str, feedback_ids: Iterable[str], **wanted: Any) -> Call[Json]:
+    """Have signals learned after all."""
+    return operation(name, "quarantine/release", {"feedback_ids": list(feedback_ids), **wanted})
 
 
 def ready() -> Call[Json]:
@@ -136,6 +163,15 @@ def ready() -> Call[Json]:
 
 def _of(model: str, part: str = "") -> str:
     return f"/v1/models/{quote(model, safe='')}" + (f"/{part}" if part else "")
+
+
+def _asking(path: str, wanted: Mapping[str, Any]) -> str:
+    """Return a path with what is wanted of it.
+
+    >>> _asking("/feedback", {"kind": "thumbs", "after": None})
+    '/feedback?kind=thumbs'
+    """
+    return f"{path}?{urlencode({k: value for k, value in wanted.items() if value is not None})}"
 
 
 def _whole(reply: Json) -> Json:

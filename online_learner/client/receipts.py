@@ -85,6 +85,19 @@ class ServedBy:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleasedBy:
+    """An operator had a signal learned after all: who, why, and when (seconds since 1970).
+
+    It is `waiting` until the learner comes to it.
+    """
+
+    by: str
+    reason: str
+    at: float
+    waiting: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Fate:
     """What became of a signal.
 
@@ -94,13 +107,15 @@ class Fate:
         `accepted` (not learned yet), `learned`, `kept` (valid, and nothing to learn from it here),
         `quarantined` or `rolled_back`.
     reason
-        Why it was kept or quarantined.
+        Why it was kept, quarantined or rolled back.
     lineage, step, learned_at
         The commit of the learner that learned it, and when (seconds since 1970).
     version
         The first kept snapshot that has learned it.
     served
         The first answer that rests on it.
+    released
+        The release that it was learned by after all, or waits for.
     supersedes, superseded_by
         The id of what the same source had said before, or said later, in the same kind about the
         same answer.
@@ -116,6 +131,7 @@ class Fate:
     learned_at: float | None
     version: int | None
     served: ServedBy | None
+    released: ReleasedBy | None
     supersedes: str | None
     superseded_by: str | None
     raw: Mapping[str, Any] = field(repr=False, compare=False)
@@ -123,7 +139,7 @@ class Fate:
     @classmethod
     def read(cls, reply: Mapping[str, Any]) -> Fate:
         """Return the fate in a reply."""
-        served = reply.get("served")
+        served, released = reply.get("served"), reply.get("released")
         return cls(
             feedback_id=reply["feedback_id"],
             status=reply["status"],
@@ -133,6 +149,7 @@ class Fate:
             learned_at=reply.get("learned_at"),
             version=reply.get("version"),
             served=None if served is None else read_as(ServedBy, served),
+            released=None if released is None else read_as(ReleasedBy, released),
             supersedes=reply["supersedes"],
             superseded_by=reply["superseded_by"],
             raw=reply,

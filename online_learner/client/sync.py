@@ -229,9 +229,64 @@ class Client:
         """List the kept snapshots, oldest first."""
         return self._send(calls.versions(model))
 
-    def verdicts(self, model: str, *, count: int = 100) -> list[Json]:
-        """List the newest decisions with the numbers behind them, newest first."""
-        return self._send(calls.verdicts(model, count))
+    def verdicts(self, model: str, *, count: int = 100, after: str | None = None) -> list[Json]:
+        """List the newest decisions with the numbers behind them, newest first.
+
+        With `after`, the `id` of one, those that came after it, oldest first ("0-0": from the
+        beginning).
+        """
+        return self._send(calls.verdicts(model, count=count, after=after))
+
+    def evidence(self, model: str, *, count: int = 1000, after: str = "0-0") -> list[Json]:
+        """List settled audits as scalars, oldest first: those after an `id`."""
+        return self._send(calls.evidence(model, count=count, after=after))
+
+    def signals(
+        self,
+        model: str,
+        *,
+        kind: str | None = None,
+        status: str | None = None,
+        after: str | None = None,
+        count: int = 100,
+    ) -> Json:
+        """List what was said, oldest first, with its fate: `{"feedback": [...], "next": ...}`.
+
+        Parameters
+        ----------
+        kind, status
+            Only such signals: `thumbs`, say, or `learned`.
+        after
+            The `next` of the page before; a page without one is the last.
+        """
+        wanted = {"kind": kind, "status": status, "after": after, "count": count}
+        return self._send(calls.signals(model, **wanted))
+
+    def quarantine(self, model: str, *, after: str | None = None, count: int = 100) -> Json:
+        """List what was set aside or rolled back, and why: `{"quarantine": [...], "next": ...}`."""
+        return self._send(calls.quarantine(model, after=after, count=count))
+
+    def release(
+        self,
+        model: str,
+        feedback_ids: Iterable[str] = (),
+        *,
+        rolled_back: bool = False,
+        reason: str = "",
+        dry_run: bool = False,
+    ) -> Json:
+        """Have signals learned after all, all or none; or all that the last pull rolled back."""
+        wanted = {"rolled_back": rolled_back, "reason": reason, "dry_run": dry_run}
+        return self._send(calls.release(model, feedback_ids, **wanted))
+
+    def audits(self, model: str, *, count: int = 20) -> list[Json]:
+        """List answers that the gate waits for a label of, in random order.
+
+        Label them as they come, and leave none out for what it is: what is chosen by its looks is
+        no sample. Each has `prediction_id`, `features`, `options`, the `output` that was shown,
+        `asked_at` and `expires_at`. Needs a key with the scope `audit`.
+        """
+        return self._send(calls.audits(model, count))
 
     def promote(self, model: str, version: int, *, dry_run: bool = False) -> Json:
         """Let a version answer, by hand."""

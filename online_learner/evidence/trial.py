@@ -1,132 +1,318 @@
-"""A comparison under way: the state of its test, and the counts that explain it."""
+"""A comparison under way: the state of its tests, and the counts that explain it.
+
+A trial changes only by `fold`, and only by the scalars of `Settled` entries: so it can be computed
+again from the `evidence` stream.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
-from online_learner.evidence.betting import BettingTest
+from online_learner.evidence.betting import BettingTest, log_mean_exp
 from online_learner.evidence.detector import ChangeDetector
-from online_learner.evidence.scores import agreement, paired_loss, paired_score
-from online_learner.schema import Aliases
+from online_learner.evidence.exposure import ExposureTest
+from online_learner.evidence.influence import Influence
+from online_learner.evidence.scores import difference, same
+from online_learner.evidence.segments import Segments
+from online_learner.evidence.sensitivity import Sensitivity
+from online_learner.evidence.terms import Duel, Terms
+from online_learner.schema import Alarm, Audit, Output, Said, Settled
+
+NAMED_RATERS = 50  # more are counted as so many
+UNEXPOSED = ("champion", "external")  # roles that answer where no coin decides
 
 
 @dataclass(frozen=True, slots=True)
-class Duel:
-    """Two roles to be compared: whether `challenger` is better than `reference`.
+class Standing:
+    """The signal that stands when an audit settles, and who gave it."""
+
+    said: Said = field(default_factory=Said)
+    rater: str = ""
+    auditor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one settled audit says in one duel.
 
     Parameters
     ----------
-    challenger, reference
-        Roles of the audit record: `champion`, `anchor`, `latest`, `challenger:<version>`.
-    detector
-        Look for the moment at which it became better, instead of the average so far.
-    restart_after
-        Settled labels after which the test starts anew, as another candidate.
+    differ
+        Whether the roles gave different answers.
+    d
+        The paired difference, or None where nothing is told.
+    capped
+        Whether the rater has had a full share of the evidence.
+    reward
+        Of what was shown, where a coin chose who answered.
     """
 
-    challenger: str
-    reference: str
-    version: int | None = None
-    detector: bool = False
-    restart_after: int | None = None
+    differ: bool
+    d: float | None
+    capped: bool
+    reward: float | None
 
-    def key(self, generation: int) -> str:
-        """Return the name under which evidence counts."""
-        return f"{self.challenger}>{self.reference}@{generation}"
+
+@dataclass(slots=True)
+class Responses:
+    """How many audits were settled and answered, where two roles agreed and where they did not."""
+
+    agreed: int = 0
+    agreed_answered: int = 0
+    differed: int = 0
+    differed_answered: int = 0
+
+    def count(self, *, differ: bool, answered: bool) -> None:
+        """Add one settled audit."""
+        self.agreed += not differ
+        self.agreed_answered += answered and not differ
+        self.differed += differ
+        self.differed_answered += answered and differ
+
+    def numbers(self) -> dict[str, float | int | None]:
+        """Return the response rates, and the unanswered audits that might have decided."""
+        return {
+            "response_where_agreed": _share(self.agreed_answered, self.agreed),
+            "response_where_differed": _share(self.differed_answered, self.differed),
+            "unanswered_where_differed": self.differed - self.differed_answered,
+        }
 
 
 @dataclass(slots=True)
 class Trial:
-    """A duel under way: the test's state and the counts that explain it.
+    """A duel under way.
 
     Parameters
     ----------
     k
         Number of the candidate in the stream of all candidates, from 1.
-    scale
-        Running mean absolute error of the reference, for numbers; shape of the bounded loss.
+    n, wins, losses, total
+        Points so far, those above and below 0, and their sum.
+    scale, seen
+        Running mean absolute error of the reference, for numbers: shape of the bounded loss.
     """
 
     duel: Duel
     k: int
+    terms: Terms
     test: BettingTest | ChangeDetector
+    sensitivity: Sensitivity
+    exposed: ExposureTest | None
+    influence: Influence
+    exposed_influence: Influence
+    segments: Segments
+    responses: Responses = field(default_factory=Responses)
     n: int = 0
     wins: int = 0
     losses: int = 0
     total: float = 0.0
+    audited: int = 0
+    capped: int = 0
     scale: float = 0.0
     seen: int = 0
+    raters: list[str] = field(default_factory=list)
 
     @classmethod
-    def fresh(cls, duel: Duel, *, k: int, m: float) -> Trial:
+    def fresh(cls, duel: Duel, *, k: int, terms: Terms) -> Trial:
         """Start a duel without evidence."""
-        return cls(duel, k, (ChangeDetector if duel.detector else BettingTest).fresh(m))
+        test = ChangeDetector.fresh(terms.m) if duel.detector else BettingTest.fresh(terms.m)
+        least, detector = terms.least_propensity, duel.detector
+        exposed = ExposureTest.fresh(least, detector=detector) if least else None
+        return cls(
+            duel,
+            k,
+            terms,
+            test,
+            Sensitivity(terms.malice),
+            exposed,
+            Influence(terms.rater_share),
+            Influence(terms.rater_share),
+            Segments.fresh(terms.m, reverse=not duel.detector),
+        )
+
+    def name(self, generation: int) -> str:
+        """Return the name of this very test: restarted, the duel is another candidate."""
+        return f"{self.duel.key(generation)}#{self.k}"
+
+    def identity(self, generation: int) -> dict[str, Any]:
+        """Return all that it takes to begin this test again."""
+        return {
+            "name": self.name(generation),
+            "duel": asdict(self.duel),
+            "k": self.k,
+            "terms": asdict(self.terms),
+        }
+
+    # --- what it says -------------------------------------------------------------------------
 
     @property
     def log_e(self) -> float:
-        """Log of the e-value, or of the detector's value."""
-        return self.test.log_e
+        """Log of the e-value: the mean of both e-processes, where roles are exposed as well."""
+        if self.exposed is None:
+            return self.test.log_e
+        return log_mean_exp([self.test.log_e, self.exposed.log_e])
+
+    def reached(self, log_goal: float) -> bool:
+        """Tell whether the evidence suffices, and comes from raters enough."""
+        if isinstance(self.test, ChangeDetector):
+            return self._alarmed(log_goal)
+        return self.log_e >= log_goal and len(self.raters) >= self.terms.min_raters
+
+    def _alarmed(self, log_goal: float) -> bool:
+        """Tell whether a detector alarms; of two, each at half the level."""
+        tests = [self.test] if self.exposed is None else [self.test, self.exposed.test]
+        goal = log_goal + math.log(len(tests))
+        return any(isinstance(test, ChangeDetector) and test.alarm(goal) for test in tests)
 
     @property
     def mean(self) -> float:
         """Mean difference so far, in [-1, 1]."""
         return self.total / self.n if self.n else 0.0
 
-    def score(self, truth: object, challenger: object, reference: object) -> float:
-        """Return d for one settled prediction, before it is counted."""
-        if (
-            isinstance(truth, float)
-            and isinstance(challenger, float)
-            and isinstance(reference, float)
-        ):
-            d = paired_loss(truth, challenger, reference, 2 * self.scale)
-            self.seen += 1
-            self.scale += (abs(truth - reference) - self.scale) / self.seen
-            return d
-        if isinstance(truth, list):
-            return agreement(truth, challenger) - agreement(truth, reference)
-        return paired_score(truth, challenger, reference)
+    def alarm(self) -> Alarm | None:
+        """Return what a declared segment says, where one got significantly worse."""
+        found = self.segments.worst()
+        if found is None:
+            return None
+        role = self.duel.reference if self.duel.detector else self.duel.challenger
+        return Alarm(role, "segment", f"{role} is significantly worse where {found[0]}", found[1])
 
-    def count(self, d: float) -> None:
-        """Add one settled difference."""
+    # --- reading ------------------------------------------------------------------------------
+
+    def read(self, audit: Audit, standing: Standing) -> Reading | None:
+        """Return what a settled audit says in this duel; None where a role was not asked.
+
+        Nothing is counted yet, but for the running scale of a loss.
+        """
+        challenger = audit.roles.get(self.duel.challenger)
+        reference = audit.roles.get(self.duel.reference)
+        if challenger is None or reference is None:
+            return None
+        d = self._score(standing.said, challenger.output, reference.output, audit.shown)
+        full = not (standing.auditor or self.influence.admits(standing.rater))
+        return Reading(
+            differ=_disagree(challenger.output, reference.output),
+            d=d,
+            capped=bool(d) and full,
+            reward=self._reward(standing, audit.shown),
+        )
+
+    def _score(self, said: Said, challenger: Output, reference: Output, shown: str) -> float | None:
+        """Return d, in [-1, 1]; None where nothing is told.
+
+        What was said of an answer that a coin gave to another role speaks for that role; it is
+        weighed as exposure, and makes no pair.
+        """
+        if shown not in UNEXPOSED:
+            return None
+        own = self.duel.reference == shown
+        d = difference(said, challenger, reference, scale=2 * self.scale, shown=own)
+        if isinstance(said.right, float) and isinstance(reference, float):
+            self.seen += 1
+            self.scale += (abs(said.right - reference) - self.scale) / self.seen
+        return d
+
+    def _reward(self, standing: Standing, shown: str) -> float | None:
+        """Return the reward of what was shown, where a coin chose it; None: it does not count."""
+        if self.exposed is None:
+            return None
+        free = standing.auditor or not self._sign(shown)
+        admitted = free or self.exposed_influence.admits(standing.rater)
+        return standing.said.reward if admitted else None
+
+    def _sign(self, shown: str) -> int:
+        """Return for whom a reward speaks: +1 the challenger, -1 the reference, 0 another role."""
+        return (shown == self.duel.challenger) - (shown == self.duel.reference)
+
+    # --- counting -----------------------------------------------------------------------------
+
+    def fold(self, name: str, settled: Settled) -> None:
+        """Add one settled audit, if it was asked under this name: no other way changes a trial."""
+        if name not in settled.asked:
+            return
+        self.audited += 1
+        self.responses.count(differ=settled.asked[name], answered=settled.answered)
+        self.capped += name in settled.capped
+        if name in settled.points:
+            self._count(settled.points[name], settled)
+        if name in settled.rewards and self.exposed is not None:
+            sign = self._sign(settled.shown)
+            reward, propensity = settled.rewards[name], settled.propensity
+            self.exposed.update(sign, reward, propensity, settled.least)
+            if sign:
+                self._hear(self.exposed_influence, settled)
+
+    def _count(self, d: float, settled: Settled) -> None:
         self.n += 1
         self.wins += d > 0
         self.losses += d < 0
         self.total += d
-        self.test.update(d)
+        raised = 0.0 if settled.auditor else self.terms.m
+        lifted = min(1.0, d + self.duel.margin)
+        self.test.update(lifted, raised)
+        self.sensitivity.update(lifted, trusted=settled.auditor)
+        self.segments.fold(d, raised, settled.segments)
+        if d != 0.0:
+            self._hear(self.influence, settled)
+
+    def _hear(self, influence: Influence, settled: Settled) -> None:
+        if settled.rater not in self.raters and len(self.raters) < NAMED_RATERS:
+            self.raters.append(settled.rater)
+        if not settled.auditor:
+            influence.add(settled.rater)
+
+    # --- keeping ------------------------------------------------------------------------------
 
     def pack(self) -> dict[str, Any]:
         """Return the state as plain JSON."""
-        logs = self.test.log_r if isinstance(self.test, ChangeDetector) else self.test.log_wealth
-        state = asdict(self)
-        state["test"] = {
-            "m": self.test.m,
-            "logs": [None if v == -np.inf else v for v in logs.tolist()],
-        }
-        return state
+        state = {name: getattr(self, name) for name in _PLAIN}
+        state |= {name: getattr(self, name).pack() for name in _PACKED}
+        state |= {name: asdict(getattr(self, name)) for name in ("duel", "terms", "responses")}
+        return state | {"exposed": self.exposed and self.exposed.pack()}
 
     @classmethod
-    def unpack(cls, state: dict[str, Any]) -> Trial:
+    def unpack(cls, state: Mapping[str, Any]) -> Trial:
         """Return the trial that `pack` wrote."""
-        duel = Duel(**state["duel"])
-        logs = np.array([-np.inf if v is None else v for v in state["test"]["logs"]])
-        kind = ChangeDetector if duel.detector else BettingTest
-        return cls(**{**state, "duel": duel, "test": kind(state["test"]["m"], logs)})
+        duel, terms = Duel(**state["duel"]), Terms(**state["terms"])
+        exposed = state["exposed"]
+        return cls(
+            duel=duel,
+            terms=terms,
+            test=(ChangeDetector if duel.detector else BettingTest).unpack(state["test"]),
+            sensitivity=Sensitivity.unpack(state["sensitivity"]),
+            exposed=ExposureTest.unpack(exposed) if exposed else None,
+            influence=Influence.unpack(state["influence"]),
+            exposed_influence=Influence.unpack(state["exposed_influence"]),
+            segments=Segments.unpack(state["segments"]),
+            responses=Responses(**state["responses"]),
+            **{name: state[name] for name in _PLAIN},
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """All that a promotion may rest on."""
+_PLAIN = (
+    "k",
+    "n",
+    "wins",
+    "losses",
+    "total",
+    "audited",
+    "capped",
+    "scale",
+    "seen",
+    "raters",
+)
+_PACKED = ("test", "sensitivity", "influence", "exposed_influence", "segments")
 
-    aliases: Aliases
-    trials: Mapping[str, Trial]
-    candidates: Sequence[int]  # versions that were cut and have not been looked at
-    promotions: int
 
-    def trial(self, duel: Duel) -> Trial | None:
-        """Return the state of a duel under the aliases as they are."""
-        return self.trials.get(duel.key(self.aliases.generation))
+def _disagree(challenger: Output, reference: Output) -> bool:
+    """Tell whether two roles gave different answers; rankings by their first place."""
+    if isinstance(challenger, list) and isinstance(reference, list):
+        return challenger[:1] != reference[:1]
+    return not same(challenger, reference)
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

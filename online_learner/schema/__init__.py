@@ -14,6 +14,7 @@ from online_learner.schema.answering import (
 )
 from online_learner.schema.deciding import (
     Action,
+    Alarm,
     Aliases,
     GateState,
     Move,
@@ -33,6 +34,7 @@ from online_learner.schema.telling import (
     Lesson,
     Ranked,
     Rated,
+    Said,
 )
 from online_learner.schema.values import (
     Label,
@@ -48,6 +50,7 @@ from online_learner.schema.values import (
 
 __all__ = [
     "Action",
+    "Alarm",
     "Aliases",
     "Ask",
     "Audit",
@@ -66,6 +69,7 @@ __all__ = [
     "Ranked",
     "Rated",
     "Record",
+    "Said",
     "Served",
     "Settled",
     "Severity",

@@ -18,13 +18,18 @@ class Ask(Record):
 
 
 class Shadow(Record):
-    """What one set of weights answered: unexplored, unblocked, at prediction time."""
+    """What one set of weights answered: unexplored, unblocked, at prediction time.
+
+    Where it `failed` there is no output; for the gate that is a wrong answer, not a missing one.
+    """
 
     version: int
     lineage: int
     step: int
-    output: Output
+    output: Output = None
     scores: dict[str, float] = Field(default_factory=dict)
+    failed: bool = False
+    took_ms: float = 0.0
 
 
 class Flag(Record):
@@ -65,6 +70,8 @@ class Prediction(Record):
     lineage: int
     step: int
     role: str = "champion"
+    exposure: float = 1.0  # the probability with which `role` was drawn to answer
+    audited: float = 1.0  # the share of answers that was audited then, whoever gave them
     propensity: float = 1.0
     explored: bool = False  # the order or label shown is not the one that scored best
     flags: list[Flag] = Field(default_factory=list)
@@ -99,10 +106,19 @@ class Prediction(Record):
 
 
 class Audit(Record):
-    """The part of an audited prediction that the gatekeeper reads: who answered what."""
+    """The part of an audited prediction that the gatekeeper reads: who answered what.
+
+    `shown` is the role whose answer the user saw, and `propensity` the probability with which it
+    was drawn, given that the answer is audited; `least` is the smallest that it could have been.
+    `segments` has the declared segments that the question belongs to.
+    """
 
     generation: int
     roles: dict[str, Shadow]
+    shown: str = "champion"
+    propensity: float = 1.0
+    least: float = 1.0
+    segments: dict[str, str] = Field(default_factory=dict)
 
 
 class Served(Record):

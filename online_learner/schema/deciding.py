@@ -11,7 +11,18 @@ from online_learner.schema.learning import Status
 from online_learner.schema.values import Record
 
 Action: TypeAlias = Literal[
-    "promote", "follow", "bless", "reject", "pull", "rollback", "freeze", "thaw"
+    "admit",
+    "restart",
+    "promote",
+    "follow",
+    "bless",
+    "reject",
+    "doubt",
+    "trust",
+    "pull",
+    "rollback",
+    "freeze",
+    "thaw",
 ]
 
 
@@ -27,6 +38,7 @@ class Aliases(Record):
     previous: int | None = None
     challengers: tuple[int, ...] = ()
     trusted: bool = False
+    doubt: int | None = None  # everything is audited until so many audits have settled
     frozen: bool = False
     pinned: bool = False  # frozen while following: the pinned step answers
 
@@ -44,6 +56,7 @@ class Aliases(Record):
                 "previous": self.champion,
                 "generation": self.generation + 1,
                 "trusted": True,
+                "doubt": None,
             }
         )
 
@@ -60,6 +73,7 @@ class Aliases(Record):
                 "lineage": self.lineage + 1,
                 "generation": self.generation + 1,
                 "trusted": False,
+                "doubt": None,
             }
         )
 
@@ -70,6 +84,10 @@ class Verdict(Record):
     action: Action
     by: str  # policy, or the operator's key
     sentence: str
+    guard: str | None = None  # that fired
+    test: dict[str, Any] | None = None  # the test that it rests on: name, duel, k, terms
+    settled: str = ""  # the last settled audit when it was decided
+    offset: str = ""  # where the gatekeeper stood in the feedback stream
     version: int | None = None
     reference: int | None = None
     numbers: dict[str, float | int | str | None] = Field(default_factory=dict)
@@ -77,11 +95,39 @@ class Verdict(Record):
     at: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What a guard found wrong with a role: no test, and no waiting for labels.
+
+    Parameters
+    ----------
+    guard
+        `failure`, `collapse`, `latency`, `jump`, `segment` or `unpaired`.
+    """
+
+    role: str
+    guard: str
+    sentence: str
+    numbers: dict[str, float | int | str | None] = field(default_factory=dict)
+
+
 class Settled(Record):
-    """One settled audit: scalars only, no user data. Its id in the stream is the prediction's."""
+    """One settled audit: scalars only, no user data. Its id in the stream is the prediction's.
+
+    From these entries alone every test can be computed again; see `recheck`.
+    """
 
     answered: bool
-    points: dict[str, float] = Field(default_factory=dict)  # test -> d
+    rater: str = ""  # a hash of who gave the signal that stands
+    auditor: bool = False
+    asked: dict[str, bool] = Field(default_factory=dict)  # test -> whether its roles disagreed
+    points: dict[str, float] = Field(default_factory=dict)  # test -> d, where it counted
+    capped: list[str] = Field(default_factory=list)  # tests in which the rater has had a full share
+    shown: str = "champion"
+    propensity: float = 1.0
+    least: float = 1.0
+    rewards: dict[str, float] = Field(default_factory=dict)  # test -> reward of what was shown
+    segments: dict[str, str] = Field(default_factory=dict)
 
 
 class GateState(Record):
@@ -94,6 +140,9 @@ class GateState(Record):
     answered: int = 0
     unanswered: int = 0
     trials: dict[str, Any] = Field(default_factory=dict)
+    watch: dict[str, Any] = Field(default_factory=dict)
+    unpaired: dict[str, Any] = Field(default_factory=dict)
+    watched: str = "0-0"  # the last audit that the guards have seen
     at: float = 0.0
 
 
@@ -106,3 +155,4 @@ class Move:
     reset_to: int | None = None  # version that the learner restarts from
     statuses: dict[int, Status] = field(default_factory=dict)
     pin: bool = False
+    restart: tuple[str, ...] = ()  # keys of tests that begin anew, as further candidates

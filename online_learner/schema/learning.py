@@ -27,6 +27,7 @@ class Step(Record):
     digest: str
     state_digest: str | None = None
     reset_to: int | None = None  # version that the weights were reset to, instead of learning
+    released: list[str] = Field(default_factory=list)  # earlier entries that this step learned
     at: float = 0.0  # when it was committed
 
 

@@ -19,6 +19,7 @@ class Feedback(Record):
     kind: str
     value: Any
     source: str  # "human:ada", "key:3f9c..."
+    auditor: bool = False  # it came with a key that has the scope `audit`
     prediction_id: str
     tags: dict[str, str] = Field(default_factory=dict)
     reasons: list[str] = Field(default_factory=list)
@@ -74,10 +75,43 @@ class Rated:
 Lesson: TypeAlias = Example | Ranked | Rated
 
 
-class Control(Record):
-    """An entry of the feedback stream that is not a signal, but alters learning."""
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a signal tells the gate about an answer.
 
-    action: Literal["reset"]
-    to_version: int
-    lineage: int
+    Parameters
+    ----------
+    right
+        The right answer: a label, a number; for a ranking the option taken, or an order.
+    wrong
+        The label that was shown, where it is only known not to be the right one.
+    liked
+        What was shown was good enough, which is no distance to score another answer by.
+    reward
+        How good what was shown is, from 0 to 1: evidence only where the role was drawn by chance.
+    """
+
+    right: Output = None
+    wrong: Output = None
+    liked: bool = False
+    reward: float | None = None
+
+    @property
+    def strength(self) -> int:
+        """How much it tells: 2 the right answer, 1 something, 0 nothing about other answers."""
+        return 2 if self.right is not None else int(self.liked or self.wrong is not None)
+
+
+class Control(Record):
+    """An entry of the feedback stream that is not a signal, but alters learning.
+
+    `reset` goes back to a version under a new lineage. `release` learns entries that had been set
+    aside or rolled back.
+    """
+
+    action: Literal["reset", "release"]
+    to_version: int = 0
+    lineage: int = 0
+    entries: list[str] = Field(default_factory=list)
+    by: str = ""
     reason: str = ""

@@ -39,7 +39,7 @@ TIMEOUT_S = 0.9  # a request waits for the group before it and for its own: 503 
 REFUSALS = (OutOfMemoryError, ReadOnlyError, ClusterDownError, TryAgainError)
 REFUSAL_CODES = ("LOADING", "OOM", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "BUSY")
 CONNECTIONS_MAX = 64
-SCRIPTS = ("journal", "ingest", "commit_step", "decide", "found")
+SCRIPTS = ("journal", "ingest", "commit_step", "decide", "found", "release")
 
 
 class Store:
@@ -141,6 +141,14 @@ class Store:
         """Send any other command."""
         with translated():
             return await self.redis.execute_command(*command)
+
+    async def many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send several commands in one round trip; returns their replies in order."""
+        pipe = self.redis.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        with translated():
+            return cast("list[Any]", await pipe.execute())
 
     async def listen(self, channel: str) -> AsyncIterator[bytes]:
         """Yield messages of a channel, for as long as the connection stands."""

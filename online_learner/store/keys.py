@@ -45,8 +45,18 @@ class Keys:
 
     @property
     def quarantine(self) -> str:
-        """Stream: signals that were not learned, with the reason."""
+        """Stream: signals that could not be learned, with the reason; ids are those of feedback."""
         return self._key("quarantine")
+
+    @property
+    def resets(self) -> str:
+        """Stream: how far each reset went back; ids are those of the control entries."""
+        return self._key("resets")
+
+    @property
+    def released(self) -> str:
+        """Hash: feedback entries that operators released, with the control entries that did it."""
+        return self._key("released")
 
     @property
     def evidence(self) -> str:
@@ -105,6 +115,15 @@ class Keys:
 def said_field(source: str, kind: str, subject: str = "") -> str:
     """Return the field of `said` for a source, a kind, and what it speaks of: a pair, a rule."""
     return _digest(source, kind, subject)
+
+
+def said_place(value: bytes) -> str:
+    """Return the feedback entry that a value of `said` leads to.
+
+    >>> said_place(b"8f14e45f|1700000000000-3|00ff00ff")
+    '1700000000000-3'
+    """
+    return value.decode().split("|")[1]
 
 
 def _digest(*parts: str) -> str:

@@ -15,7 +15,10 @@ for i = 1, #KEYS do
     return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. kind)
   end
 end
-if head.pin and redis.call('EXISTS', KEYS[8]) == 0 then return 'conflict' end
+if head.pin then  -- weights that a learner published before it heard of a reset are not pinned
+  local meta = redis.call('HGET', KEYS[8], 'meta')
+  if not meta or (cjson.decode(meta).lineage or 1) ~= head.pin then return 'conflict' end
+end
 
 for _, item in ipairs(head.evidence or {}) do
   redis.call('XADD', KEYS[3], item[1], 'e', item[2])

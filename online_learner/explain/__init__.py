@@ -1,0 +1,8 @@
+"""The whole story: what became of a signal, of an answer, of a model."""
+
+from online_learner.explain.answers import story
+from online_learner.explain.listing import feedback, quarantine
+from online_learner.explain.models import evidence, status, verdicts
+from online_learner.explain.signals import receipt
+
+__all__ = ["evidence", "feedback", "quarantine", "receipt", "status", "story", "verdicts"]

@@ -1,0 +1,88 @@
+"""One model: who answers, what is tested, how far the learner is, what was decided."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from online_learner.judge import entry_order
+from online_learner.outlook import Goals, outlook
+from online_learner.registry import Registry
+from online_learner.schema import Settled, Verdict
+from online_learner.store import Fields
+
+
+async def verdicts(
+    registry: Registry, *, count: int = 100, after: str | None = None
+) -> list[dict[str, Any]]:
+    """Return decisions, each with its `id`: the newest first, or all after an id, oldest first."""
+    stream = registry.keys.verdicts
+    if after is None:
+        found = await registry.store.latest(stream, count)
+    else:
+        found = await registry.store.range(stream, f"({after}", count=count)
+    return [
+        {"id": entry, **Verdict.model_validate_json(fields[b"v"]).model_dump()}
+        for entry, fields in found
+    ]
+
+
+async def evidence(registry: Registry, *, count: int, after: str = "0-0") -> list[dict[str, Any]]:
+    """Return settled audits as scalars, in order, each with its `id`: those after an id."""
+    found = await registry.store.range(registry.keys.evidence, f"({after}", count=count)
+    return [
+        {"id": entry, **Settled.model_validate_json(fields[b"e"]).model_dump()}
+        for entry, fields in found
+    ]
+
+
+async def status(registry: Registry, policy: Goals, *, now: float) -> dict[str, Any]:
+    """Return who answers, what is tested and how long still, how far the learner is, who is alive.
+
+    Parameters
+    ----------
+    policy
+        The promotion policy: it knows what a decision takes.
+    """
+    aliases = await registry.aliases()
+    if aliases is None:
+        return {"model": registry.model, "ready": False}
+    meta = await registry.checkpoint_meta()
+    checkpoint = json.loads(meta) if meta else {}
+    champion = await registry.version(aliases.champion)
+    last = await registry.store.latest(registry.keys.feedback)
+    last_step = await registry.store.latest(registry.keys.steps)
+    gate = (await registry.store.hash(registry.keys.checkpoint("gatekeeper"))).get(b"meta")
+    return {
+        "model": registry.model,
+        "ready": True,
+        "version": aliases.champion,
+        "step": checkpoint.get("step", 0) if aliases.following else champion.step,
+        "untrained": champion.untrained and not aliases.following,
+        "aliases": aliases.model_dump(),
+        "learned": checkpoint.get("learned", 0),
+        "state_digest": checkpoint.get("state_digest"),
+        "lag_ms": _lag(last, last_step),
+        "gate": {
+            **{key: json.loads(gate or b"{}").get(key, 0) for key in ("answered", "unanswered")},
+            "tests": await outlook(registry, policy),
+        },
+        "learner": await _heartbeat(registry, "learner", now),
+        "gatekeeper": await _heartbeat(registry, "gatekeeper", now),
+    }
+
+
+async def _heartbeat(registry: Registry, writer: str, now: float) -> dict[str, Any] | None:
+    found = await registry.store.call("GET", registry.keys.heartbeat(writer))
+    if found is None:
+        return None
+    beat = json.loads(found)
+    return {"pid": beat["pid"], "age_s": round(max(0.0, now - beat["at"]), 3)}
+
+
+def _lag(feedback: list[tuple[str, Fields]], steps: list[tuple[str, Fields]]) -> int:
+    """Return how far the last commit is behind the last feedback, in milliseconds."""
+    if not feedback:
+        return 0
+    behind = entry_order(feedback[0][0])[0]
+    return max(0, behind - (entry_order(steps[0][0])[0] if steps else behind - 1))
