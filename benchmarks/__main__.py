@@ -1,4 +1,4 @@
-"""Run one: `python -m benchmarks [serving|learning|learners|latency|drift|gate] [--quick]`, or all."""
+"""Run one, as in `python -m benchmarks gate [--quick]`, or all of them."""
 
 from __future__ import annotations
 
