@@ -20,6 +20,6 @@ def test_no_rule_can_be_left_out(mutation: Mutation) -> None:
 
 def test_a_better_candidate_is_promoted() -> None:
     """That the worse ones are not is no accident: one that is ten points better is, every time."""
-    found = lives(World(BETTER), LIVES)
+    found = lives(World(BETTER, audits=2_000), LIVES)
     assert promoted(found) == 1.0
     assert {outcome.verdict.action for outcome in found if outcome.verdict} == {"follow"}

@@ -208,7 +208,7 @@ def test_sequential_retires_after_its_patience() -> None:
     assert move.statuses == {3: "rejected"}
     assert move.verdict is not None
     assert move.verdict.action == "reject"
-    assert "did not beat version 1 by 22 wins to 10 losses in 100 audited" in sentence(move)
+    assert "against version 1 it had 22 wins to 10 losses in 100 audited" in sentence(move)
     more = "About "
     assert (more in sentence(move)) == (trial.log_e > 0)
 

@@ -104,6 +104,12 @@ MUTATIONS = (
         World(WORSE, Crowd(audit=0.1, volunteered=(1.0, 0.0)), audits=100),
     ),
     Mutation(
+        "the queue taken for an audit",
+        Unaudited,
+        "uncertain answers labelled through the queue",
+        World(WORSE, Crowd(audit=0.1, queued=(0.9, 0.05)), audits=100),
+    ),
+    Mutation(
         "evidence taken by arrival",
         ByArrival,
         "equal, errors labelled at once and right answers 50-500 later",

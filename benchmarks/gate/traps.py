@@ -19,6 +19,7 @@ from online_learner.evidence import Terms
 BETTER, EQUAL, WORSE = Pair(0.10), Pair(0.0), Pair(-0.04)
 FIVE_LABELS = replace(BETTER, labels=5), replace(WORSE, labels=5)
 HONEST = World(BETTER)
+PATIENCE = 2_000  # audits for the better candidate
 WARY = Terms(gamma=1.5, malice=0.125, rater_share=0.1)  # m = 0.3
 SAMPLED = Crowd(audit=0.2)
 THUMBS = Crowd(kind="thumbs")
@@ -49,7 +50,7 @@ TRAPS = (
     ),
     Trap(
         "uncertain answers labelled through the queue",
-        World(WORSE, replace(SAMPLED, queued=(0.5, 0.1))),
+        World(WORSE, replace(SAMPLED, queued=(0.9, 0.05))),
         World(BETTER, SAMPLED),
     ),
     Trap("five raters on one answer", World(WORSE, Crowd(opinions=5))),
@@ -61,7 +62,7 @@ TRAPS = (
     ),
     Trap(
         "10 % of the raters seek disagreement, m = 0.3",
-        World(WORSE, Crowd(malice=0.1), terms=WARY),
+        World(WORSE, Crowd(malice=0.1), audits=2_000, terms=WARY),
         World(BETTER, terms=WARY),
     ),
     Trap("one loud rater among 40 seeks disagreement", World(WORSE, Crowd(malice=0.3, eves=1))),
@@ -76,7 +77,7 @@ TRAPS = (
 
 def silent(pair: Pair, gamma: float) -> World:
     """Return a world in which errors are answered `gamma` times as often as right answers."""
-    return World(pair, Crowd(audited=(1.0, 1.0 / gamma)), audits=1_000)
+    return World(pair, Crowd(audited=(1.0, 1.0 / gamma)))
 
 
 # --- what is told -------------------------------------------------------------------------------
@@ -84,21 +85,22 @@ def silent(pair: Pair, gamma: float) -> World:
 
 def section(full: bool) -> tuple[str, list[Bar]]:
     """Return the tables of the traps and of silence, and the bars."""
-    runs, audits = (1_000 if full else 100), 1_000
+    runs = 1_000 if full else 100
     rows, bars = [], []
     for trap in TRAPS:
-        share = promoted(lives(replace(trap.trap, audits=audits), runs))
+        share, audits = promoted(lives(trap.trap, runs)), trap.trap.audits
+        honest = lives(replace(trap.honest, audits=PATIENCE), runs // 5)
         points = f"{100 * trap.trap.pair.gain:+.0f}"
-        rows.append([trap.title, points, f"{share:.3f}", *_cells(lives(trap.honest, runs // 5))])
+        rows.append([trap.title, points, f"{audits:,}", f"{share:.3f}", *_cells(honest)])
         bars.append(Bar(f"{trap.title} ({points}): promoted", share, trap.most, at_most=True))
-    head = ["trap", "points", "promoted", "+10, without it: promoted", "median audits"]
+    head = ["trap", "points", "audits", "promoted", "+10, without it: promoted", "median audits"]
     text = (
-        f"{runs:,} lives of {audits:,} settled audits, just one model right on 20 % of the "
-        f"questions; {runs // 5} lives of the better candidate.\n\n{report.table(head, rows)}\n\n"
+        f"{runs:,} lives each, just one model right on 20 % of the questions; {runs // 5} lives of "
+        f"the better candidate, of {PATIENCE:,} audits.\n\n{report.table(head, rows)}\n\n"
         "Who is content keeps silent, in the audits too: errors are answered G times as often as "
         "right answers. The promise is made for G = 1.5: an equal candidate breaks even there, and "
         "one that loses three times for two wins where G is half as much again, at 2.25. Share "
-        f"promoted:\n\n{_silence(50 if full else 20)}"
+        f"promoted in 1,000 audits:\n\n{_silence(50 if full else 20)}"
     )
     return text, bars
 

@@ -112,7 +112,7 @@ class World:
 
     pair: Pair
     crowd: Crowd = Crowd()
-    audits: int = 2_000
+    audits: int = 1_000
     terms: Terms = TERMS
     policy: Sequential = LEASH
     aliases: Aliases = COLD

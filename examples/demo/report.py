@@ -62,7 +62,7 @@ def show(console: Console, results: Sequence[Result]) -> None:
     console.print(_accuracy_table(results))
     for result in results:
         console.print(f"[bold]{result.player.stream.name}[/bold]: why it was promoted, and when")
-        for verdict in result.verdicts:
+        for verdict in (v for v in result.verdicts if v["action"] != "admit"):
             line = f"  row {verdict['row']:>5}  {verdict['sentence']}"
             console.print(line, highlight=False, soft_wrap=True)
     console.print(_account_table(results))

@@ -14,15 +14,15 @@ def verdict(
     """Return the verdict that rests on a test."""
     reference = aliases.reference
     sentence = {
-        "promote": f"Version {version} answers from now on: it beat version {reference}",
-        "bless": f"Version {version} is blessed as the new anchor: it beat version {reference}",
-        "follow": f"The champion follows the learner from now on: it beat version {reference}",
-        "reject": f"Version {version} is retired: it did not beat version {reference}",
-        "restart": f"The learner's test starts anew: it did not beat version {reference}",
+        "promote": f"Version {version} answers from now on: it beat version {reference} by",
+        "bless": f"Version {version} is blessed as the new anchor: it beat version {reference} by",
+        "follow": f"The champion follows the learner from now on: it beat version {reference} by",
+        "reject": f"Version {version} is retired: against version {reference} it had",
+        "restart": f"The learner's test starts anew: against version {reference} it had",
         "pull": f"The leash is pulled: version {version} answers again and the learner starts anew "
         "from it. Against what was served it had",
     }[action]
-    tail = f" by {account(trial, goal)}." if action != "pull" else f" {account(trial, goal)}."
+    tail = f" {account(trial, goal)}."
     more = missed(trial, goal) if action in ("reject", "restart") else ""
     trust = "" if action in ("reject", "restart") else f" {caveat(trial, goal)}"
     return Verdict(
