@@ -40,7 +40,9 @@ NO_ANSWER = ("flag", "implicit")  # what the system notes and what users do is n
 class Policy(Protocol):
     """Decides about promotion; see `policies.promotion`."""
 
-    max_open: int
+    @property
+    def max_open(self) -> int:
+        """How many challengers may be under test at once."""
 
     def duels(self, aliases: Aliases) -> list[Duel]:
         """Return the comparisons to make."""

@@ -252,7 +252,8 @@ class Trial:
         self.total += d
         raised = 0.0 if settled.auditor else self.terms.m
         lifted = min(1.0, d + self.duel.margin)
-        self.test.update(lifted, raised)
+        if lifted or self.duel.detector:  # a detector counts every label
+            self.test.update(lifted, raised)
         self.sensitivity.update(lifted, trusted=settled.auditor)
         self.segments.fold(d, raised, settled.segments)
         if d != 0.0:
