@@ -111,8 +111,27 @@ def draw_role(bundle: Bundle, exposure: float, rng: random.Random) -> str:
     return CHAMPION
 
 
-def chances(panel: Panel, role: str, *, exposure: float, audit: float) -> tuple[float, float]:
-    """Return the probability that a role's answer is shown, and that it is audited if it is.
+@dataclass(frozen=True, slots=True)
+class Chances:
+    """With which probability each role is shown and audited, known before anything is drawn.
+
+    Parameters
+    ----------
+    shown
+        P(shown), by role.
+    audited
+        P(shown | audited), by role: those under which rewards are compared.
+    asked
+        P(audited | shown), by role.
+    """
+
+    shown: dict[str, float]
+    audited: dict[str, float]
+    asked: dict[str, float]
+
+
+def chances(panel: Panel, *, exposure: float, audit: float) -> Chances:
+    """Return the chances of the roles that can answer a question.
 
     A role also answers in the place of those that failed, and so as often as they were drawn. Each
     of the k roles under test is drawn with probability e / k, and then audited for sure; so is what
@@ -123,12 +142,20 @@ def chances(panel: Panel, role: str, *, exposure: float, audit: float) -> tuple[
     exposure, audit
         e, and the coin's probability.
     """
-    if not exposure:
-        return 1.0, 1.0 if CHAMPION in panel.errors else audit
-    under_test = [name for name in panel.shadows if name != CHAMPION]
-    drawn = {CHAMPION: 1.0 - exposure} | dict.fromkeys(under_test, exposure / len(under_test))
-    drawn = {name: p for name, p in drawn.items() if panel.who(name) == role}
-    shown = sum(drawn.values())
-    if CHAMPION in panel.errors:
-        return shown, 1.0
-    return shown, round(1.0 - (1.0 - audit) * drawn.get(CHAMPION, 0.0) / shown, 12)
+    under_test = [name for name in panel.shadows if name != CHAMPION] if exposure else []
+    drawn = {CHAMPION: 1.0 - exposure if under_test else 1.0}
+    drawn |= {name: exposure / len(under_test) for name in under_test}
+    coin = 1.0 if CHAMPION in panel.errors else audit
+    shown: dict[str, float] = {}
+    both: dict[str, float] = {}
+    for name, probability in drawn.items():
+        role = panel.who(name)
+        if role is not None:
+            shown[role] = shown.get(role, 0.0) + probability
+            both[role] = both.get(role, 0.0) + probability * (coin if name == CHAMPION else 1.0)
+    total = sum(both.values())
+    return Chances(
+        shown,
+        {role: p / total for role, p in both.items()} if total else {},
+        {role: p / shown[role] for role, p in both.items()},
+    )

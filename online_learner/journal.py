@@ -146,29 +146,13 @@ def _audit(prediction: Prediction, segments: Sequence[str]) -> bytes:
     """Return what the gatekeeper reads of an audited answer, or nothing."""
     if prediction.ask is None or prediction.ask.reason != "audit":
         return b""
-    propensity = prediction.exposure * prediction.ask.probability / prediction.audited
     return Audit(
         generation=prediction.generation,
         roles=prediction.shadows,
         shown=prediction.role,
-        propensity=propensity,
-        least=min(propensity, least(prediction)),
+        chances=prediction.chances,
         segments={name: _segment(prediction, name) for name in segments},
     ).pack()
-
-
-def least(prediction: Prediction) -> float:
-    """Return the smallest probability with which a role was shown, given that it is audited.
-
-    With e the exposure and k the roles under test, each of them had e / k, and the champion the
-    rest of what was audited.
-    """
-    under_test = len(prediction.shadows) - 1
-    if prediction.exposure == 1.0 or under_test < 1:
-        return 1.0
-    champion = prediction.role == "champion"
-    each = (1.0 - prediction.exposure) / under_test if champion else prediction.exposure
-    return min(each, prediction.audited - each * under_test) / prediction.audited
 
 
 def _segment(prediction: Prediction, name: str) -> str:

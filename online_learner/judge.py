@@ -11,7 +11,6 @@ commit. What is still pending is read again from the streams after a restart.
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,23 +26,20 @@ def entry_order(entry: str) -> tuple[int, int]:
     return int(ms), int(seq or 0)
 
 
-def rater_hash(source: str) -> str:
-    """Return under which name a rater stands in the evidence."""
-    return hashlib.blake2b(source.encode(), digest_size=6).hexdigest()
-
-
 @dataclass(slots=True)
 class _Pending:
-    """An audit, and the signal that stands: an auditor's, then the strongest, then the latest."""
+    """An audit, and the signal that stands: an auditor's, then the strongest, then the latest.
+
+    An auditor who tells nothing takes no other signal's place.
+    """
 
     audit: Audit
     answered: bool = False
     standing: Standing = field(default_factory=Standing)
 
-    def hear(self, said: Said, source: str, *, auditor: bool) -> None:
-        now = self.standing
-        if (auditor, said.strength) >= (now.auditor, now.said.strength):
-            self.standing = Standing(said, rater_hash(source), auditor)
+    def hear(self, heard: Standing) -> None:
+        if heard.rank >= self.standing.rank:
+            self.standing = heard
         self.answered = True
 
     def decided(self, *, exposed: bool) -> bool:
@@ -112,11 +108,27 @@ class Judge:
             self.watch.see(audit)
             self.watched = entry
 
-    def see_signal(self, entry: str, said: Said, *, source: str, auditor: bool = False) -> None:
-        """Take in a signal on prediction `entry`, until the prediction settles."""
+    def see_signal(
+        self,
+        entry: str,
+        said: Said,
+        *,
+        rater: str,
+        auditor: bool = False,
+        at_ms: float = 0.0,
+    ) -> None:
+        """Take in a signal on prediction `entry`; after the deadline it is too late.
+
+        Parameters
+        ----------
+        rater
+            Who says it; any name that does not change.
+        at_ms
+            When it was said, in milliseconds since 1970.
+        """
         pending = self._pending.get(entry)
-        if pending is not None:
-            pending.hear(said, source, auditor=auditor)
+        if pending is not None and at_ms - entry_order(entry)[0] <= self._deadline_ms:
+            pending.hear(Standing(said, rater, auditor))
 
     @property
     def waiting(self) -> int:
@@ -161,6 +173,7 @@ class Judge:
             candidates,
             self.promotions,
             settled=self.answered + self.unanswered,
+            waiting=self.waiting,
             alarms=alarms,
         )
 
@@ -170,6 +183,12 @@ class Judge:
         """Settle pending predictions in their order, as far as possible; yields each as it settles.
 
         The caller may stop between two of them, to decide.
+
+        Parameters
+        ----------
+        now
+            Up to when all signals have been seen, in seconds. The clock is not enough: after an
+            outage labels wait in the stream, and those that came late would be lost.
         """
         while self._pending:
             entry, pending = next(iter(self._pending.items()))
@@ -205,8 +224,7 @@ class Judge:
             points=told,
             capped=[name for name, reading in readings.items() if reading.capped],
             shown=audit.shown,
-            propensity=audit.propensity,
-            least=audit.least,
+            chances=audit.chances,
             rewards=rewarded,
             segments=audit.segments,
         )

@@ -56,10 +56,11 @@ async def _promote(registry: Registry, before: Aliases, version: int | None) -> 
     await _check_kept(registry, version)
     if version == before.champion and not before.following:
         raise Invalid.at("/version", f"version {version} is the champion already")
+    stood = (before.reference, before.previous)
     after = before.model_copy(
         update={
             "champion": version,
-            "previous": before.reference,
+            "previous": next((n for n in stood if n != version), None),
             "following": False,
             "pinned": False,
             "anchor": None,
@@ -91,7 +92,7 @@ async def _rollback(registry: Registry, before: Aliases, version: int | None) ->
     verdict = Verdict(
         action="rollback", by="", sentence=sentence, version=target, reference=before.reference
     )
-    return Move(after, verdict, reset_to=target)
+    return Move(after, verdict, reset_to=target)  # challengers are kept: one may go forward again
 
 
 async def _check_kept(registry: Registry, version: int) -> None:

@@ -275,12 +275,12 @@ class Predictor:
         role = panel.who(drawn)
         if role is None:
             raise panel.errors[CHAMPION]
-        shown, audited = chances(panel, role, exposure=exposure, audit=audit)
+        found = chances(panel, exposure=exposure, audit=audit)
         how = {
             "role": role,
-            "exposure": shown,
-            "audited": exposure + (1.0 - exposure) * audit,
-            "ask": Ask(reason="audit", probability=audited),
+            "exposure": found.shown[role],
+            "chances": found.audited if exposure else {},
+            "ask": Ask(reason="audit", probability=round(found.asked[role], 12)),
             "shadows": panel.shadows,
         }
         return panel.bundle.roles[role], panel.answers[role], how

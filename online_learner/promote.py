@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from online_learner.errors import Conflict, Fenced
-from online_learner.evidence import Case, Duel, Terms
+from online_learner.evidence import Case, Duel, Terms, Unpaired
 from online_learner.judge import Judge, entry_order
 from online_learner.registry import Registry
 from online_learner.schema import (
@@ -81,6 +81,7 @@ class Gatekeeper:
         self._fence: str | None = None
         self._audits = "0-0"
         self._feedback = "0-0"
+        self._heard_until = 0.0
 
     @staticmethod
     def _judge(state: GateState | None, spec: ModelSpec, policy: Policy) -> Judge:
@@ -121,27 +122,30 @@ class Gatekeeper:
             return 0
         read = await self._read(block_ms)
         try:
-            return read + await self._settle(aliases)
+            return read + await self._settle(aliases, heard_until=self._heard_until)
         except BaseException:
             self._fence = None  # what is in memory may not be what was committed
             raise
 
     async def _read(self, block_ms: int | None) -> int:
-        read = 0
+        read, started = 0, self._clock()
         offsets = {self.keys.audits: self._audits, self.keys.feedback: self._feedback}
         found = await self.store.read(offsets, count=READ_MAX, block_ms=block_ms)
         for entry, fields in found.get(self.keys.audits, []):
             self.judge.see_audit(entry, Audit.model_validate_json(fields[b"a"]))
             self._audits = entry
             read += 1
-        for entry, fields in found.get(self.keys.feedback, []):
-            if not self._see_feedback(fields):
+        said = found.get(self.keys.feedback, [])
+        for entry, fields in said:
+            if not self._see_feedback(entry, fields):
                 break
             self._feedback = entry
             read += 1
+        drained = len(said) < READ_MAX and (not said or said[-1][0] == self._feedback)
+        self._heard_until = started if drained else entry_order(self._feedback)[0] / 1000
         return read
 
-    def _see_feedback(self, fields: dict[bytes, bytes]) -> bool:
+    def _see_feedback(self, where: str, fields: dict[bytes, bytes]) -> bool:
         """Take in one feedback entry; False where its prediction's audit is yet to be read."""
         try:
             feedback = Feedback.model_validate_json(fields[b"f"])
@@ -157,17 +161,20 @@ class Gatekeeper:
             said = self._signals.said(feedback, prediction)
         except Exception:  # a table of a team's own; the learner says what it raises
             return True
-        self.judge.see_signal(entry, said, source=feedback.source, auditor=feedback.auditor)
+        rater = self.registry.keyring.mac("rater", feedback.source.encode()).hex()[:12]
+        at_ms, auditor = entry_order(where)[0], feedback.auditor
+        self.judge.see_signal(entry, said, rater=rater, auditor=auditor, at_ms=at_ms)
         return True
 
-    async def _settle(self, aliases: Aliases) -> int:
+    async def _settle(self, aliases: Aliases, *, heard_until: float) -> int:
+        """Settle up to the time until which all signals have been seen, and decide."""
         evidence: list[tuple[str, Settled]] = []
         candidates = await self._candidates(aliases.lineage)
         self.judge.open(self.policy.duels(aliases), aliases)
         alarms = self.judge.alarms(aliases, self._spec.guards)
         move = self._decide(aliases, candidates, alarms)
         if move is None:
-            for entry, settled in self.judge.settle(now=self._clock()):
+            for entry, settled in self.judge.settle(now=heard_until):
                 evidence.append((entry, settled))
                 move = self._decide(aliases, candidates, alarms)
                 if move is not None:
@@ -179,6 +186,8 @@ class Gatekeeper:
             self.judge.newest = max([self.judge.newest, *candidates])
             self.judge.promotions += move.verdict is not None and move.verdict.action in CROWNED
             self.judge.restart(move.restart)
+            if move.verdict is not None and move.verdict.guard == "unpaired":
+                self.judge.unpaired = Unpaired()  # after a thaw, what is usual by then
             after = move.aliases
             self.judge.open(self.policy.duels(after), after)
         await commit_move(

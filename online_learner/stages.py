@@ -122,7 +122,7 @@ def make_policy(spec: ModelSpec) -> Any:
     kind = resolve(spec.promotion.policy)
     try:
         return kind(**spec.promotion.arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(
             f"promotion: {spec.promotion.policy} does not take that: {error}"
         ) from error

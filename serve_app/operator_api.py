@@ -37,6 +37,12 @@ class PromoteRequest(Schema):
     dry_run: bool = False
 
 
+class SwitchRequest(Schema):
+    """Freeze, or thaw."""
+
+    dry_run: bool = False
+
+
 class RollbackRequest(Schema):
     """Back to the version before, or to the one named."""
 
@@ -111,6 +117,7 @@ def _sent(kind: type[Schema]) -> Any:
 
 
 Promotion = Annotated[PromoteRequest, _sent(PromoteRequest)]
+Switch = Annotated[SwitchRequest, _sent(SwitchRequest)]
 Rollback = Annotated[RollbackRequest, _sent(RollbackRequest)]
 Release = Annotated[ReleaseRequest, _sent(ReleaseRequest)]
 ReleaseOne = Annotated[ReleaseOneRequest, _sent(ReleaseOneRequest)]
@@ -218,14 +225,14 @@ def _operations(app: FastAPI) -> None:
         return await _operate(room, "rollback", who, version=body.version, dry_run=body.dry_run)
 
     @app.post("/v1/models/{model}/freeze")
-    async def freeze(who: Operator, room: Room) -> dict[str, Any]:
+    async def freeze(who: Operator, room: Room, body: Switch) -> dict[str, Any]:
         """Let what answers now go on answering, and promote nothing."""
-        return await _operate(room, "freeze", who)
+        return await _operate(room, "freeze", who, dry_run=body.dry_run)
 
     @app.post("/v1/models/{model}/thaw")
-    async def thaw(who: Operator, room: Room) -> dict[str, Any]:
+    async def thaw(who: Operator, room: Room, body: Switch) -> dict[str, Any]:
         """Let the gate decide again."""
-        return await _operate(room, "thaw", who)
+        return await _operate(room, "thaw", who, dry_run=body.dry_run)
 
 
 def _releases(app: FastAPI) -> None:
@@ -313,6 +320,8 @@ _BODIES: dict[str, Any] = {
     "/v1/feedback_batch": FeedbackBatchRequest,
     "/v1/models/{model}/promote": PromoteRequest,
     "/v1/models/{model}/rollback": RollbackRequest,
+    "/v1/models/{model}/freeze": SwitchRequest,
+    "/v1/models/{model}/thaw": SwitchRequest,
     "/v1/models/{model}/quarantine/release": ReleaseRequest,
     "/v1/models/{model}/quarantine/{feedback_id}/release": ReleaseOneRequest,
 }

@@ -168,7 +168,9 @@ def test_pack_and_unpack(points: list[float | None], detector: bool, least: floa
     twin = Trial.unpack(json.loads(json.dumps(trial.pack())))
     assert twin.pack() == trial.pack()
     for one in (trial, twin):
-        one.fold(NAME, settled(1.0, rewards={NAME: 1.0}, segments={"country": "de"}))
+        chances = {"champion": 0.9, "challenger:2": 0.1, "anchor": 0.1}
+        seen = {"rewards": {NAME: 1.0}, "chances": chances}
+        one.fold(NAME, settled(1.0, segments={"country": "de"}, **seen))
     assert twin.pack() == trial.pack()
     assert twin.log_e == trial.log_e
 
@@ -306,3 +308,9 @@ def test_the_alarm_survives_a_restart() -> None:
     """Read back from JSON it is the same."""
     alarm = judged((BASE, 0.1, False), (30, 0.5, False))
     assert Unpaired.unpack(json.loads(json.dumps(alarm.pack()))).pack() == alarm.pack()
+
+
+def test_where_nearly_all_is_wrong_there_is_nothing_to_watch() -> None:
+    """Where complaints are all that anybody sends, no number of them is an alarm."""
+    assert judged((BASE + 5000, 1.0, False)).alarm() is None
+    assert judged((BASE + 5000, 0.97, False)).alarm() is None

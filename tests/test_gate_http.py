@@ -124,6 +124,16 @@ async def test_recheck_finds_what_was_changed(service: Any, ask: Callable[..., R
     assert "DIFFERS: follow (epoch 2): n is " in result.stdout
 
 
+def test_a_dry_run_of_a_freeze_freezes_nothing(client: Client, ask: Callable[..., Result]) -> None:
+    """Freeze and thaw tell what they would do, and do nothing."""
+    assert client.freeze("web", dry_run=True)["aliases"]["frozen"] is True
+    assert client.model("web")["aliases"]["frozen"] is False
+    said = ask("freeze", "web", "--dry-run").stdout
+    assert said.startswith("Dry run, nothing was changed: Frozen by hand")
+    assert client.thaw("web", dry_run=True)["dry_run"] is True
+    assert client.model("web")["aliases"]["frozen"] is False
+
+
 async def test_evidence_needs_the_scope_read(service: Any) -> None:
     """A key that only predicts reads no evidence."""
     async with await open_store(service.server.url) as store:

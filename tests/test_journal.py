@@ -117,8 +117,7 @@ async def test_only_audited_answers_are_in_the_audits(journal: Journal, store: S
     for _, fields in found:
         assert set(fields) == {b"a"}
         audit = Audit.model_validate_json(fields[b"a"])
-        roles = {"champion": SHADOW}
-        assert audit == Audit(generation=3, roles=roles, propensity=0.5, least=0.5)
+        assert audit == Audit(generation=3, roles={"champion": SHADOW})
         assert b"ada" not in fields[b"a"]
 
 
@@ -132,10 +131,11 @@ async def audited(store: Store, *, segments: Sequence[str] = (), **fields: Any) 
 
 
 async def test_an_audit_says_who_was_shown_and_by_what_chance(store: Store) -> None:
-    """The probability is that of being drawn to answer, and of being audited then."""
-    shown = await audited(store, role="challenger:2", exposure=0.25)
-    assert (shown.shown, shown.propensity, shown.least) == ("challenger:2", 0.125, 0.125)
-    assert (await audited(store)).propensity == 0.5
+    """Where a coin decided who answers, the audit has the chances of all who could."""
+    chances = {"champion": 0.75, "challenger:2": 0.25}
+    shown = await audited(store, role="challenger:2", exposure=0.25, chances=chances)
+    assert (shown.shown, shown.chances) == ("challenger:2", chances)
+    assert (await audited(store)).chances == {}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from online_learner.evidence import BettingTest, Duel, Terms
-from online_learner.judge import Judge, entry_order, rater_hash
+from online_learner.judge import Judge, entry_order
 from online_learner.schema import Aliases, Audit, GateState, Output, Said, Settled, Shadow
 
 ALIASES = Aliases(champion=1, challengers=(2,), generation=5)
@@ -53,7 +53,7 @@ def tell(
 ) -> None:
     """Have a judge see a signal: what is right, or all that is said."""
     said = right if isinstance(right, Said) else Said(right=right)
-    it.see_signal(where, said, source=source, **options)
+    it.see_signal(where, said, rater=source, **options)
 
 
 def outcome(found: list[tuple[str, Settled]]) -> list[tuple[bool, dict[str, float]]]:
@@ -154,7 +154,7 @@ def test_points(record: Audit, d: float) -> None:
             entry(0),
             Settled(
                 answered=True,
-                rater=rater_hash("human:ada"),
+                rater="human:ada",
                 asked={NAME: d != 0.0},
                 points={NAME: d},
             ),
@@ -267,7 +267,7 @@ def test_many_raters_share_the_evidence() -> None:
         it.see_audit(entry(n), WIN)
         tell(it, entry(n), "a", rng.choice(names))
     found = [item.rater for _, item in settled(it) if item.points]
-    share = found.count(rater_hash("human:zealot")) / len(found)
+    share = found.count("human:zealot") / len(found)
     assert 0.08 < share < 0.12
     assert len(found) > 390
 
@@ -340,10 +340,10 @@ def test_who_says_wrong_may_still_correct_it() -> None:
 def test_exposed_answers_speak_by_their_reward() -> None:
     """What a coin let the challenger answer makes no paired point, and a rewarded one."""
     it = judge(least_propensity=0.05)
-    shown = WIN.model_copy(update={"shown": "challenger:2", "propensity": 0.05})
-    it.see_audit(entry(0), shown)
+    chances = {"champion": 0.95, "challenger:2": 0.05}
+    it.see_audit(entry(0), WIN.model_copy(update={"shown": "challenger:2", "chances": chances}))
     tell(it, entry(0), Said(right="a", reward=1.0))
-    it.see_audit(entry(1), WIN.model_copy(update={"propensity": 0.95}))
+    it.see_audit(entry(1), WIN.model_copy(update={"chances": chances}))
     tell(it, entry(1), Said(right="a", reward=0.0))
     first, second = (item for _, item in settled(it))
     assert (first.points, first.rewards) == ({}, {NAME: 1.0})
@@ -351,6 +351,55 @@ def test_exposed_answers_speak_by_their_reward() -> None:
     exposed = it.trials[KEY].exposed
     assert exposed is not None
     assert exposed.estimate == pytest.approx((0.5 / 0.05 + 0.75 / 0.95) / 2)
+
+
+def test_rewards_compare_only_what_could_have_been_shown() -> None:
+    """Where the challenger could not be drawn, or failed, a reward says nothing about the pair."""
+    it = judge(least_propensity=0.05)
+    for n, chances in enumerate([{}, {"champion": 1.0}, {"champion": 0.9, "challenger:3": 0.1}]):
+        it.see_audit(entry(n), WIN.model_copy(update={"chances": chances}))
+        tell(it, entry(n), Said(right="a", reward=0.0))
+    assert [item.rewards for _, item in settled(it)] == [{}, {}, {}]
+
+
+def test_a_signal_after_the_deadline_is_too_late_whenever_it_is_read() -> None:
+    """Read from a backlog, what came in time counts and what came later does not."""
+    it = judge()
+    for n in (0, 1):
+        it.see_audit(entry(n), WIN)
+        tell(it, entry(n), "a", at_ms=START_MS + 1000 * (DEADLINE_S - 0.5 + n))
+    assert outcome(settled(it, after_s=10 * DEADLINE_S)) == [(True, {NAME: 1.0}), (False, {})]
+
+
+def test_an_auditor_who_tells_nothing_displaces_nobody() -> None:
+    """What a user corrected stands when an auditor's signal says nothing."""
+    it = judge()
+    it.see_audit(entry(0), WIN)
+    tell(it, entry(0), "a")
+    tell(it, entry(0), Said(), "human:eve", auditor=True)
+    [(_, item)] = settled(it)
+    assert (item.points, item.auditor) == ({NAME: 1.0}, False)
+
+
+def test_with_a_margin_ties_are_capped_as_well() -> None:
+    """Where ties are evidence too, one rater's ties count no more often than one's losses."""
+    it = judge(duels=[Duel("challenger:2", "champion", version=2, margin=0.05)], rater_share=0.1)
+    for n in range(50):
+        it.see_audit(entry(n), LOSS if n % 5 == 0 else TIE)
+        tell(it, entry(n), "a", "human:ada")
+    settled(it)
+    assert (it.trials[KEY].n, it.trials[KEY].capped) == (1, 49)
+
+
+def test_one_outlier_does_not_blind_the_test_of_numbers() -> None:
+    """After a correction of a thousand million, harm of a few errors is still seen."""
+    it = judge()
+    answers = [(9.0, 9.0, 10.0)] * 20 + [(9.0, 9.0, 1e9)] + [(9.0, 5.0, 10.0)] * 5
+    for n, (champion, challenger, right) in enumerate(answers):
+        it.see_audit(entry(n), audit(champion=champion, challenger_2=challenger))
+        tell(it, entry(n), right, f"human:{n}")
+    points = [item.points[NAME] for _, item in settled(it)]
+    assert points[-1] < -0.9
 
 
 # --- duels ----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -498,3 +499,47 @@ def test_frozen_does_nothing(name: str, aliases: Aliases) -> None:
     trials = [fought(duel, 500) for duel in policy.duels(frozen)]
     assert policy.decide(case(frozen, *trials, candidates=(9,))) is None
     assert not policy.snapshot_due(frozen, 10**6)  # type: ignore[attr-defined]
+
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"alpha": 0},
+        {"alpha": 3, "strict": True},
+        {"alpha": "0.1"},
+        {"fdr": 1.0},
+        {"margin": -0.1},
+        {"max_open": 0},
+        {"patience": True},
+        {"restart_after": 0},
+        {"mean_labels_between_false_pulls": 1},
+    ],
+    ids=str,
+)
+def test_arguments_out_of_range_are_refused(arguments: dict[str, Any]) -> None:
+    """A level, a count or a share that cannot be is refused when the policy is made, by name."""
+    with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must be a number"):
+        Leash(**arguments)
+
+
+@pytest.mark.parametrize("policy", [Sequential(), Manual()], ids=["sequential", "manual"])
+def test_a_policy_without_a_leash_takes_it_off(policy: Policy) -> None:
+    """Where another policy let the champion follow the learner, the anchor answers first of all."""
+    move = decided(policy, case(ON_LEASH))
+    assert (move.aliases.following, move.aliases.champion, move.reset_to) == (False, 0, 0)
+    assert move.statuses == {3: "rejected", 4: "rejected"}
+    assert sentence(move).endswith("keeps no leash.")
+
+
+def test_a_doubt_outlasts_what_was_pending() -> None:
+    """Audits from before the doubt do not end it."""
+    found = case(ON_LEASH)
+    alarm = Alarm("champion", "jump", "They differ.", {})
+    given = replace(found, settled=1000, waiting=700, alarms=(alarm,))
+    move = decided(Leash(), given)
+    assert move.aliases.doubt == 1000 + 700 + 500
+    assert sentence(move).endswith("They differ.")
+    assert not sentence(move).endswith("..")

@@ -348,7 +348,7 @@ async def test_the_gate_is_told_who_was_shown_and_by_what_chance(
         key = stages.registry.keys.audits
         [(_, fields)] = await loop.store.range(key, address.entry, address.entry)
         audit = Audit.model_validate_json(fields[b"a"])
-        assert (audit.shown, audit.propensity) == (answer["role"], 0.5)
+        assert (audit.shown, audit.chances) == (answer["role"], {"champion": 0.5, "latest": 0.5})
         assert answer["propensity"] == record.exposure * record.propensity
         assert answer["propensity"] == pytest.approx(0.5 / 3)
         roles[answer["role"]] += 1

@@ -27,7 +27,7 @@ from online_learner.schema import (
     Shadow,
     Verdict,
 )
-from online_learner.settings import Settings
+from online_learner.settings import PromotionSpec, Settings
 from online_learner.stages import Stages
 from online_learner.store import Store
 
@@ -270,7 +270,7 @@ async def test_operator_and_gatekeeper_do_not_overwrite_each_other(
     await do(loop, "freeze")
     image = await image_of(loop.store)
     with pytest.raises(Conflict):
-        await stages.gatekeeper._settle(before)
+        await stages.gatekeeper._settle(before, heard_until=loop.ingest.clock())
     assert await image_of(loop.store) == image
     stages.gatekeeper._fence = None  # as `turn` leaves it after a conflict
     await run(stages.gatekeeper)
@@ -522,3 +522,65 @@ async def test_equal_models_stay(
     await loop.turn("web")
     assert not (await aliases_of(loop)).following
     assert await verdicts_of(loop.models["web"].registry) == []
+
+
+# --- after an outage ------------------------------------------------------------------------------
+
+
+async def test_an_outage_loses_no_label(open_loop: OpenLoop, make_settings: MakeSettings) -> None:
+    """Labels that came in time count, however long after the deadline the gate reads them."""
+    loop = await open_loop(make_settings(web=MAJORITY | {"audit": 1.0, "audit_deadline_s": 60.0}))
+    for _ in range(30):
+        await answered(loop, value=True)
+    stages = another(loop)
+    stages.clock = lambda: loop.ingest.clock() + 3600.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(promote, "READ_MAX", 7)
+        await run(stages.gatekeeper)
+    assert all(item.answered for _, item in await evidence_of(stages.registry))
+    assert (await gate_of(stages.registry)).unanswered == 0
+
+
+async def test_another_policy_keeps_no_leash(
+    open_loop: OpenLoop, make_settings: MakeSettings
+) -> None:
+    """A model that follows, under a policy that does not: the anchor answers, and it is said."""
+    loop = await open_loop(make_settings(web=MAJORITY | {"audit": 1.0}))
+    await rounds(loop, value=True, count=40)
+    assert (await aliases_of(loop)).following
+    spec = loop.settings.models["web"].model_copy(update={"promotion": PromotionSpec(**SEQUENTIAL)})
+    await run(Stages(loop.store, loop.keyring, "web", spec, clock=loop.ingest.clock).gatekeeper)
+    aliases = await aliases_of(loop)
+    assert (aliases.following, aliases.champion, aliases.lineage) == (False, 0, 2)
+    said = (await verdicts_of(loop.models["web"].registry))[-1]
+    assert (said.action, said.by) == ("pull", "Sequential")
+    assert said.sentence.endswith("Sequential keeps no leash.")
+
+
+async def test_what_an_old_lineage_published_is_not_pinned(
+    open_loop: OpenLoop, make_settings: MakeSettings
+) -> None:
+    """A freeze between a rollback and the learner's obeying it pins nothing of the old lineage."""
+    always = {"promotion": {"policy": "policies.promotion:Always"}}
+    loop = await open_loop(make_settings(web=MAJORITY | always))
+    await rounds(loop, value=True, count=5)
+    await do(loop, "rollback", version=0)
+    await do(loop, "thaw")
+    await run(loop.models["web"].gatekeeper)
+    assert (await aliases_of(loop)).following
+    with pytest.raises(Conflict):
+        await do(loop, "freeze")
+    await loop.turn("web")
+    await do(loop, "freeze")
+    assert (await aliases_of(loop)).pinned
+
+
+async def test_promoting_the_anchor_by_hand_keeps_the_version_before(
+    open_loop: OpenLoop, make_settings: MakeSettings
+) -> None:
+    """Taken off the leash at the anchor, there is nothing to go back to but what was before it."""
+    loop = await open_loop(make_settings(web=MAJORITY | {"audit": 1.0}))
+    await rounds(loop, value=True, count=40)
+    after, _ = await do(loop, "promote", version=0)
+    assert (after.following, after.champion) == (False, 0)
+    assert after.previous is None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from typing import Any
 
 from benchmarks import report
 from benchmarks.gate.traps import WORSE
@@ -29,8 +30,8 @@ class Unaudited(Gate):
 
 
 class _LabelledFirst(Judge):
-    def see_signal(self, entry: str, said: Said, *, source: str, auditor: bool = False) -> None:
-        super().see_signal(entry, said, source=source, auditor=auditor)
+    def see_signal(self, entry: str, said: Said, **who: Any) -> None:
+        super().see_signal(entry, said, **who)
         if entry in self._pending:
             self._pending.move_to_end(entry, last=False)
 

@@ -208,7 +208,7 @@ def bare_ms(audits: int) -> Floats:
     started = _now()
     for n, (record, right, rater) in enumerate(zip(records, said, raters, strict=True)):
         gate.judge.see_audit(entry(n), record)
-        gate.judge.see_signal(entry(n), right, source=rater)
+        gate.judge.see_signal(entry(n), right, rater=rater)
         gate.settle(START_S + n)
     return 1000 * (_now() - started) / audits
 

@@ -228,7 +228,7 @@ class Gate:
         source = f"human:{told.rater}"
         feedback = Feedback(kind=self.kind, value=told.value, source=source, prediction_id="")
         said = self.signals.said(feedback, question)
-        self.judge.see_signal(entry, said, source=source, auditor=self.auditor)
+        self.judge.see_signal(entry, said, rater=source, auditor=self.auditor)
 
     def settle(self, now: float) -> Verdict | None:
         """Settle what can settle, and decide after each; returns the verdict of a promotion."""

@@ -37,16 +37,16 @@ def rollback(
         _report(client.rollback(model, to, dry_run=dry_run), as_json=as_json)
 
 
-def freeze(model: str, *, as_json: AsJson = False) -> None:
+def freeze(model: str, *, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Let what answers now go on answering: nothing is promoted."""
     with connect() as client:
-        _report(client.freeze(model), as_json=as_json)
+        _report(client.freeze(model, dry_run=dry_run), as_json=as_json)
 
 
-def thaw(model: str, *, as_json: AsJson = False) -> None:
+def thaw(model: str, *, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Let the gate decide again."""
     with connect() as client:
-        _report(client.thaw(model), as_json=as_json)
+        _report(client.thaw(model, dry_run=dry_run), as_json=as_json)
 
 
 def release(

@@ -226,13 +226,13 @@ class AsyncClient:
         body = {"version": version, "dry_run": dry_run}
         return await self._send(calls.operation(model, "rollback", body))
 
-    async def freeze(self, model: str) -> Json:
+    async def freeze(self, model: str, *, dry_run: bool = False) -> Json:
         """See `Client.freeze`."""
-        return await self._send(calls.operation(model, "freeze"))
+        return await self._send(calls.operation(model, "freeze", {"dry_run": dry_run}))
 
-    async def thaw(self, model: str) -> Json:
+    async def thaw(self, model: str, *, dry_run: bool = False) -> Json:
         """See `Client.thaw`."""
-        return await self._send(calls.operation(model, "thaw"))
+        return await self._send(calls.operation(model, "thaw", {"dry_run": dry_run}))
 
     async def ready(self) -> Json:
         """See `Client.ready`."""

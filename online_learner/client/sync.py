@@ -298,13 +298,13 @@ class Client:
         body = {"version": version, "dry_run": dry_run}
         return self._send(calls.operation(model, "rollback", body))
 
-    def freeze(self, model: str) -> Json:
+    def freeze(self, model: str, *, dry_run: bool = False) -> Json:
         """Let what answers now go on answering: nothing is promoted."""
-        return self._send(calls.operation(model, "freeze"))
+        return self._send(calls.operation(model, "freeze", {"dry_run": dry_run}))
 
-    def thaw(self, model: str) -> Json:
+    def thaw(self, model: str, *, dry_run: bool = False) -> Json:
         """Let the gate decide again."""
-        return self._send(calls.operation(model, "thaw"))
+        return self._send(calls.operation(model, "thaw", {"dry_run": dry_run}))
 
     def ready(self) -> Json:
         """Tell whether store, weights and writers are all there: `{"ready": bool, ...}`."""

@@ -25,13 +25,19 @@ def numbers(trial: Trial, log_goal: float) -> Numbers:
         "candidate": trial.k,
         "m": trial.terms.m,
         "gamma": trial.terms.gamma,
-        "break_even_gamma": trial.sensitivity.break_even(log_goal),
+        "break_even_gamma": _break_even(trial, log_goal),
         "margin": trial.duel.margin,
         "raters": len(trial.raters),
         "audited": trial.audited,
         "capped": trial.capped,
     }
     return found | trial.responses.numbers() | _exposure(trial) | still(trial, log_goal)
+
+
+def _break_even(trial: Trial, log_goal: float) -> float | None:
+    if isinstance(trial.test, ChangeDetector):
+        return None  # it depends on the order of the labels, which is not kept
+    return trial.sensitivity.break_even(log_goal)
 
 
 def _exposure(trial: Trial) -> Numbers:
@@ -45,8 +51,7 @@ def _exposure(trial: Trial) -> Numbers:
 def still(trial: Trial, log_goal: float) -> Numbers:
     """Return about how many more labels, and requests, the decision takes; None: not in sight."""
     labels = _labels_to_go(trial, log_goal)
-    answered = trial.responses.agreed_answered + trial.responses.differed_answered
-    response = answered / trial.audited if trial.audited else 0.0
+    response = trial.answered / trial.audited if trial.audited else 0.0
     requests = None if labels is None else requests_to_go(labels, trial.terms.audit, response)
     return {"labels_to_go": labels, "requests_to_go": requests}
 
@@ -75,7 +80,7 @@ def caveat(trial: Trial, log_goal: float) -> str:
     """Return in words how far a decision depends on who answered."""
     said = f"It holds if no outcome was over {trial.terms.gamma:.3g} times as likely"
     said += " to be answered as another"
-    even = trial.sensitivity.break_even(log_goal)
+    even = _break_even(trial, log_goal)
     said += "" if even is None else f", and would hold up to {even:.3g} times"
     rates = trial.responses.numbers()
     agreed, differed = rates["response_where_agreed"], rates["response_where_differed"]

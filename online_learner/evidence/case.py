@@ -20,8 +20,8 @@ class Case:
         The tests under way, by `Duel.key` of the generation that is.
     candidates
         Versions that were cut and have not been looked at.
-    settled
-        Audits that have settled, ever.
+    settled, waiting
+        Audits that have settled, ever, and that have not yet.
     alarms
         What the guards found.
     """
@@ -31,6 +31,7 @@ class Case:
     candidates: Sequence[int]
     promotions: int
     settled: int = 0
+    waiting: int = 0
     alarms: Sequence[Alarm] = ()
 
     def trial(self, duel: Duel) -> Trial | None:

@@ -77,7 +77,7 @@ class ExposureTest:
         self.rewards += reward
         self.total += z
         self.squares += z * z
-        self.test.update(x * least / max(least, propensity))
+        self.test.update(x * least / max(least, propensity))  # in [-1, 1], whatever is sent
 
     @property
     def log_e(self) -> float:

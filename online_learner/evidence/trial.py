@@ -22,6 +22,8 @@ from online_learner.evidence.terms import Duel, Terms
 from online_learner.schema import Alarm, Audit, Output, Said, Settled
 
 NAMED_RATERS = 50  # more are counted as so many
+SCALE_SPAN = 100  # labels
+SCALE_CUT = 10.0  # times the scale
 UNEXPOSED = ("champion", "external")  # roles that answer where no coin decides
 
 
@@ -32,6 +34,12 @@ class Standing:
     said: Said = field(default_factory=Said)
     rater: str = ""
     auditor: bool = False
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """Which of two signals stands: the higher."""
+        tells = self.said.strength > 0 or self.said.reward is not None
+        return self.auditor and tells, self.said.strength
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,8 @@ class Trial:
     n, wins, losses, total
         Points so far, those above and below 0, and their sum.
     scale, seen
-        Running mean absolute error of the reference, for numbers: shape of the bounded loss.
+        Running mean absolute error of the reference, for numbers: shape of the bounded loss. It
+        fades over `SCALE_SPAN` labels.
     """
 
     duel: Duel
@@ -168,6 +177,11 @@ class Trial:
         return any(isinstance(test, ChangeDetector) and test.alarm(goal) for test in tests)
 
     @property
+    def answered(self) -> int:
+        """Settled audits on which somebody said something."""
+        return self.responses.agreed_answered + self.responses.differed_answered
+
+    @property
     def mean(self) -> float:
         """Mean difference so far, in [-1, 1]."""
         return self.total / self.n if self.n else 0.0
@@ -193,11 +207,14 @@ class Trial:
             return None
         d = self._score(standing.said, challenger.output, reference.output, audit.shown)
         full = not (standing.auditor or self.influence.admits(standing.rater))
+        capped = d is not None and full and self._lifted(d) != 0.0
+        if not capped:
+            self._rescale(standing.said.right, reference.output)
         return Reading(
             differ=_disagree(challenger.output, reference.output),
             d=d,
-            capped=bool(d) and full,
-            reward=self._reward(standing, audit.shown),
+            capped=capped,
+            reward=self._reward(standing, audit),
         )
 
     def _score(self, said: Said, challenger: Output, reference: Output, shown: str) -> float | None:
@@ -209,17 +226,30 @@ class Trial:
         if shown not in UNEXPOSED:
             return None
         own = self.duel.reference == shown
-        d = difference(said, challenger, reference, scale=2 * self.scale, shown=own)
-        if isinstance(said.right, float) and isinstance(reference, float):
-            self.seen += 1
-            self.scale += (abs(said.right - reference) - self.scale) / self.seen
-        return d
+        return difference(said, challenger, reference, scale=2 * self.scale, shown=own)
 
-    def _reward(self, standing: Standing, shown: str) -> float | None:
-        """Return the reward of what was shown, where a coin chose it; None: it does not count."""
-        if self.exposed is None:
+    def _lifted(self, d: float) -> float:
+        """Return d with the margin; where there is one, ties are evidence too."""
+        return min(1.0, d + self.duel.margin)
+
+    def _rescale(self, right: Output, reference: Output) -> None:
+        """Take in one more error of the reference: cut, so that no single one blinds the test."""
+        if isinstance(right, float) and isinstance(reference, float):
+            error = abs(right - reference)
+            cut = min(error, SCALE_CUT * self.scale) if self.scale else error
+            self.seen += 1
+            self.scale += (cut - self.scale) / min(self.seen, SCALE_SPAN)
+
+    def _reward(self, standing: Standing, audit: Audit) -> float | None:
+        """Return the reward of what was shown, where a coin chose it; None: it does not count.
+
+        It compares two roles only where either could have been shown. That is known before the
+        draw, so to leave out the others tilts nothing.
+        """
+        chances, pair = audit.chances, (self.duel.challenger, self.duel.reference)
+        if self.exposed is None or not all(chances.get(role, 0.0) > 0.0 for role in pair):
             return None
-        free = standing.auditor or not self._sign(shown)
+        free = standing.auditor or not self._sign(audit.shown)
         admitted = free or self.exposed_influence.admits(standing.rater)
         return standing.said.reward if admitted else None
 
@@ -240,8 +270,10 @@ class Trial:
             self._count(settled.points[name], settled)
         if name in settled.rewards and self.exposed is not None:
             sign = self._sign(settled.shown)
-            reward, propensity = settled.rewards[name], settled.propensity
-            self.exposed.update(sign, reward, propensity, settled.least)
+            chances = settled.chances
+            least = min(chances[self.duel.challenger], chances[self.duel.reference])
+            reward, propensity = settled.rewards[name], chances[settled.shown]
+            self.exposed.update(sign, reward, propensity, least)
             if sign:
                 self._hear(self.exposed_influence, settled)
 
@@ -251,12 +283,12 @@ class Trial:
         self.losses += d < 0
         self.total += d
         raised = 0.0 if settled.auditor else self.terms.m
-        lifted = min(1.0, d + self.duel.margin)
+        lifted = self._lifted(d)
         if lifted or self.duel.detector:  # a detector counts every label
             self.test.update(lifted, raised)
         self.sensitivity.update(lifted, trusted=settled.auditor)
         self.segments.fold(d, raised, settled.segments)
-        if d != 0.0:
+        if lifted != 0.0:
             self._hear(self.influence, settled)
 
     def _hear(self, influence: Influence, settled: Settled) -> None:

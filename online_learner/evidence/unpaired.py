@@ -50,13 +50,14 @@ class Unpaired:
             return
         self.blind += said.right is None
         self.told += bad and said.right is not None
-        self.detector.update(bad - self.usual)
+        if self.usual < 1.0:  # where nearly all that is said is "wrong", there is nothing to watch
+            self.detector.update(bad - self.usual)
 
     @property
     def usual(self) -> float:
         """The largest share of wrong answers that still counts as usual."""
         share = self.wrong / BASE
-        return min(0.95, share + 3.0 * math.sqrt(share * (1.0 - share) / BASE) + 1.0 / BASE)
+        return share + 3.0 * math.sqrt(share * (1.0 - share) / BASE) + 1.0 / BASE
 
     def alarm(self) -> Alarm | None:
         """Return the alarm, where most of the wrong answers were not put right."""

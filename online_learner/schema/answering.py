@@ -71,7 +71,7 @@ class Prediction(Record):
     step: int
     role: str = "champion"
     exposure: float = 1.0  # the probability with which `role` was drawn to answer
-    audited: float = 1.0  # the share of answers that was audited then, whoever gave them
+    chances: dict[str, float] = Field(default_factory=dict)  # P(role shown | audited), exposed
     propensity: float = 1.0
     explored: bool = False  # the order or label shown is not the one that scored best
     flags: list[Flag] = Field(default_factory=list)
@@ -108,16 +108,15 @@ class Prediction(Record):
 class Audit(Record):
     """The part of an audited prediction that the gatekeeper reads: who answered what.
 
-    `shown` is the role whose answer the user saw, and `propensity` the probability with which it
-    was drawn, given that the answer is audited; `least` is the smallest that it could have been.
-    `segments` has the declared segments that the question belongs to.
+    `shown` is the role whose answer the user saw. Where a coin decided that, `chances` has the
+    probability of each role that it could have shown, given that the answer is audited. `segments`
+    has the declared segments that the question belongs to.
     """
 
     generation: int
     roles: dict[str, Shadow]
     shown: str = "champion"
-    propensity: float = 1.0
-    least: float = 1.0
+    chances: dict[str, float] = Field(default_factory=dict)
     segments: dict[str, str] = Field(default_factory=dict)
 
 

@@ -112,20 +112,21 @@ class Alarm:
 
 
 class Settled(Record):
-    """One settled audit: scalars only, no user data. Its id in the stream is the prediction's.
+    """One settled audit as scalars. Its id in the stream is the prediction's.
+
+    Of what users sent it has nothing but the values of declared segments; raters are a keyed hash.
 
     From these entries alone every test can be computed again; see `recheck`.
     """
 
     answered: bool
-    rater: str = ""  # a hash of who gave the signal that stands
+    rater: str = ""  # a keyed hash of who gave the signal that stands
     auditor: bool = False
     asked: dict[str, bool] = Field(default_factory=dict)  # test -> whether its roles disagreed
     points: dict[str, float] = Field(default_factory=dict)  # test -> d, where it counted
     capped: list[str] = Field(default_factory=list)  # tests in which the rater has had a full share
     shown: str = "champion"
-    propensity: float = 1.0
-    least: float = 1.0
+    chances: dict[str, float] = Field(default_factory=dict)
     rewards: dict[str, float] = Field(default_factory=dict)  # test -> reward of what was shown
     segments: dict[str, str] = Field(default_factory=dict)
 

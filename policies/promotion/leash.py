@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from online_learner.evidence import Case, Duel, Trial
 from online_learner.schema import Alarm, Aliases, Move, Status
 from policies.promotion import words
-from policies.promotion.sequential import Sequential
+from policies.promotion.sequential import Sequential, check_ranges
 
 DOUBT_AUDITS = 500  # settled audits, of all answers, before a doubt is given up
 
@@ -31,6 +31,15 @@ class Leash(Sequential):
 
     mean_labels_between_false_pulls: float = 10_000.0
     restart_after: int = 2000
+
+    on_leash = True
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` where an argument is out of its range."""
+        super().__post_init__()
+        check_ranges(
+            self, mean_labels_between_false_pulls=(1.0, math.inf), restart_after=(0, math.inf)
+        )
 
     def duels(self, aliases: Aliases) -> list[Duel]:
         """Return the comparisons: the lineage's before trust, then the ladder's and the pull's."""
@@ -79,7 +88,7 @@ class Leash(Sequential):
     def _restart(self, case: Case) -> Move | None:
         duel = self.duels(case.aliases)[0]
         trial = case.trial(duel)
-        if trial is None or trial.n < self.restart_after:
+        if trial is None or trial.answered < self.restart_after:
             return None
         verdict = self._verdict(case, trial, "restart", case.aliases.champion)
         return Move(case.aliases, verdict, restart=(duel.key(case.aliases.generation),))
@@ -111,7 +120,9 @@ class Leash(Sequential):
     def _doubt(self, case: Case, alarm: Alarm) -> Move | None:
         if case.aliases.doubt is not None:
             return None
-        after = case.aliases.model_copy(update={"doubt": case.settled + DOUBT_AUDITS})
+        after = case.aliases.model_copy(
+            update={"doubt": case.settled + case.waiting + DOUBT_AUDITS}
+        )
         return Move(after, words.guarded(alarm, "doubt", case.aliases.champion))
 
     def _trust(self, case: Case) -> Move | None:

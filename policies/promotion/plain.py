@@ -15,6 +15,7 @@ class Always(Sequential):
     """Every step is served at once, without evidence: for tests, and for the brave."""
 
     trusted_at_once = True
+    on_leash = True
 
     def duels(self, aliases: Aliases) -> list[Duel]:
         """Return no comparison."""
@@ -40,7 +41,11 @@ class Manual(Sequential):
 
     def decide(self, case: Case) -> Move | None:
         """Admit new snapshots, the oldest giving way; promote nothing."""
-        if case.aliases.frozen or not case.candidates:
+        if case.aliases.frozen:
+            return None
+        if case.aliases.following:
+            return self._unleash(case)
+        if not case.candidates:
             return None
         queue = (*case.aliases.challengers, *case.candidates)
         kept, dropped = queue[-self.max_open :], queue[: -self.max_open]

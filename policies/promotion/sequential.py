@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from online_learner.evidence import Case, Duel, Trial, log_threshold, log_threshold_spent
 from online_learner.schema import Action, Alarm, Aliases, Move, Status, Verdict
 from policies.promotion import words
+
+
+def check_ranges(policy: object, **ranges: tuple[float, float]) -> None:
+    """Raise `ValueError` where an argument is no number between its ends, both excluded."""
+    for name, (low, high) in ranges.items():
+        value = getattr(policy, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
+            ends = f"between {max(0, low):g} and {high:g}" if high < math.inf else f"above {low:g}"
+            raise ValueError(f"`{name}` must be a number {ends}, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,19 @@ class Sequential:
     patience: int = 1000
 
     trusted_at_once = False
+    on_leash = False  # whether the champion may follow the learner
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` where an argument is out of its range."""
+        check_ranges(
+            self,
+            alpha=(0.0, 1.0),
+            fdr=(0.0, 1.0),
+            margin=(-1e-9, 1.0),
+            snapshot_every=(0, math.inf),
+            max_open=(0, math.inf),
+            patience=(0, math.inf),
+        )
 
     def duels(self, aliases: Aliases) -> list[Duel]:
         """Return the comparisons to make: every challenger against the champion."""
@@ -67,6 +90,8 @@ class Sequential:
         move = self._guard(case)
         if move is not None or case.aliases.frozen:
             return move
+        if case.aliases.following and not self.on_leash:
+            return self._unleash(case)
         return self._admit(case) or self._promote(case) or self._retire(case)
 
     def goal(self, case: Case, trial: Trial) -> float:
@@ -98,6 +123,14 @@ class Sequential:
         fallen: dict[int, Status] = dict.fromkeys(case.aliases.challengers, "rejected")
         verdict = words.guarded(alarm, "pull", version)
         return Move(case.aliases.pulled_to(version), verdict, reset_to=version, statuses=fallen)
+
+    def _unleash(self, case: Case) -> Move:
+        """Go back to the anchor: another policy left the champion following the learner."""
+        aliases, by = case.aliases, type(self).__name__
+        anchor = aliases.reference
+        fallen: dict[int, Status] = dict.fromkeys(aliases.challengers, "rejected")
+        verdict = words.unleashed(anchor, by)
+        return Move(aliases.pulled_to(anchor), verdict, reset_to=anchor, statuses=fallen)
 
     # --- what the evidence says ---------------------------------------------------------------
 
@@ -149,7 +182,7 @@ class Sequential:
 
     def _retire(self, case: Case) -> Move | None:
         for version, trial in self._ladder(case):
-            if trial.n >= self.patience:
+            if trial.answered >= self.patience:
                 return self._without(case, version, self._verdict(case, trial, "reject", version))
         return None
 

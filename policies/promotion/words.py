@@ -47,7 +47,7 @@ def guarded(alarm: Alarm, action: Action, version: int) -> Verdict:
     return Verdict(
         action=action,
         by=f"guard:{alarm.guard}",
-        sentence=f"{sentence}. {alarm.sentence}.",
+        sentence=f"{sentence}. {alarm.sentence.rstrip('.')}.",
         guard=alarm.guard,
         version=version,
         numbers=dict(alarm.numbers),
@@ -68,6 +68,14 @@ def admitted(taken: Sequence[int], refused: Sequence[int], reference: int) -> Ve
         version=(*taken, *refused)[0],
         reference=reference,
     )
+
+
+def unleashed(version: int, by: str) -> Verdict:
+    """Return the verdict that ends a leash which the policy does not know."""
+    sentence = (
+        f"Version {version} answers again and the learner starts anew from it: {by} keeps no leash."
+    )
+    return Verdict(action="pull", by=by, sentence=sentence, version=version, reference=version)
 
 
 def trusted_again(aliases: Aliases, audits: int, by: str) -> Verdict:
