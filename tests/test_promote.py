@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from the_learner import Faulty, Killed
 
 from online_learner import promote
 from online_learner.errors import Conflict, Fenced, Invalid, NotFound, StateError, Unavailable
@@ -135,46 +136,6 @@ async def test_leash_follows_and_says_why(open_loop: OpenLoop, make_settings: Ma
     assert sum(item.points["latest>champion@1#1"] > 0 for item in won) == verdict.numbers["wins"]
     assert (found[0]["output"], found[-1]["output"]) == (False, True)
     assert gate.promotions == 1
-
-
-class Faulty(Store):
-    """A store that fails once, at one of its commands: before the server has seen it, or after."""
-
-    def __init__(self, url: str, at: int, *, done: bool, error: BaseException) -> None:
-        super().__init__(url)
-        self.commands = 0
-        self._at, self._done, self._error = at, done, error
-
-    async def _pass(self, command: Awaitable[Any]) -> Any:
-        here, self.commands = self.commands == self._at, self.commands + 1
-        reply = None
-        if not here or self._done:
-            reply = await command
-        else:
-            command.close()  # type: ignore[attr-defined]
-        if here:
-            raise self._error
-        return reply
-
-    async def run(self, *args: Any, **options: Any) -> Any:
-        """Run a script, or fail."""
-        return await self._pass(super().run(*args, **options))
-
-    async def read(self, *args: Any, **options: Any) -> Any:
-        """Read streams, or fail."""
-        return await self._pass(super().read(*args, **options))
-
-    async def hash(self, *args: Any, **options: Any) -> Any:
-        """Read a hash, or fail."""
-        return await self._pass(super().hash(*args, **options))
-
-    async def call(self, *args: Any, **options: Any) -> Any:
-        """Send a command, or fail."""
-        return await self._pass(super().call(*args, **options))
-
-
-class Killed(BaseException):
-    """What no handler may catch and survive."""
 
 
 async def run(gatekeeper: Gatekeeper) -> None:
