@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from online_learner.evidence import Case, Duel, Trial
 from online_learner.schema import Alarm, Aliases, Move, Status
@@ -26,11 +26,12 @@ class Leash(Sequential):
     mean_labels_between_false_pulls
         The detector's alarm level: settled labels between false alarms, on average, or more.
     restart_after
-        Settled labels after which the lineage's test starts anew: memory of bad times is costly.
+        Settled labels after which the lineage's test may start anew, as one candidate more. It does
+        once that is nearer to its goal than the test is: memory of bad times is costly.
     """
 
     mean_labels_between_false_pulls: float = 10_000.0
-    restart_after: int = 2000
+    restart_after: int = 500
 
     on_leash = True
 
@@ -88,10 +89,15 @@ class Leash(Sequential):
     def _restart(self, case: Case) -> Move | None:
         duel = self.duels(case.aliases)[0]
         trial = case.trial(duel)
-        if trial is None or trial.answered < self.restart_after:
+        if trial is None or trial.answered < self.restart_after or not self._behind(case, trial):
             return None
         verdict = self._verdict(case, trial, "restart", case.aliases.champion)
         return Move(case.aliases, verdict, restart=(duel.key(case.aliases.generation),))
+
+    def _behind(self, case: Case, trial: Trial) -> bool:
+        """Tell whether a fresh test, one candidate more, would be nearer to its goal."""
+        fresh = replace(trial, k=trial.k + 1)
+        return self.goal(case, fresh) < self.goal(case, trial) - trial.log_e
 
     # --- on the leash -------------------------------------------------------------------------
 
