@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run all cases, two at a time, and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks drift", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few streams, 3,000 rows, no table")
-    parser.add_argument("--full", action="store_true", help="trees, and Sequential")
+    parser.add_argument("--full", action="store_true", help="trees, and more bursts")
     chosen = parser.parse_args(arguments)
     size = Size(3_000 if chosen.quick else 12_000, quick=chosen.quick, full=chosen.full)
     start = time.monotonic()
