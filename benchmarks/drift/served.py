@@ -107,8 +107,6 @@ def _cell(outcome: Outcome, gate: str) -> str:
 
 
 def _bars(outcomes: Sequence[Outcome], gate: str) -> list[Bar]:
-    if gate == FROZEN.name:  # shown for comparison: it is not for a world that changes
-        return []
     shares, gains = [o.share(gate) for o in outcomes], [o.gain(gate) for o in outcomes]
     return [
         Bar(f"{gate}: {_reach(shares, 0.98)} of ungated, worst share", min(shares), 0.98),
