@@ -67,11 +67,12 @@ def _settings(seed: int, data_dir: Path) -> Settings:
             "learner": f"examples.demo.streams:{stream.name}",
             "audit": 0.5,
             "audit_deadline_s": round(1.2 * SLOWEST * PLAY_S / len(stream.rows), 2),
-            # The streams are short: a lineage that learned the old world is judged anew after 500.
+            "gamma": 1.1,  # the raters answer nearly every audit, whatever they think of it
+            # The streams are short: a lineage that learned the old world is judged anew after 250.
             "promotion": {
                 "policy": "policies.promotion:Leash",
                 "alpha": 0.01,
-                "restart_after": 500,
+                "restart_after": 250,
             },
         }
         for stream in streams.load(seed)
