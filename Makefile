@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check bench bench-learners bench-gate docs fmt clean
+.PHONY: demo test check bench bench-learners bench-gate bench-chaos bench-hostile docs fmt clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -31,6 +31,13 @@ bench-learners: $(READY)
 
 bench-gate: $(READY)
 	$(BIN)/python -m benchmarks gate $(ARGS)
+
+bench-chaos: $(READY)
+	$(BIN)/python -m benchmarks chaos $(ARGS)
+
+bench-hostile: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m benchmarks hostile $(ARGS)
 
 docs: $(READY)
 	$(BIN)/python -m policies.table > docs/kinds.md

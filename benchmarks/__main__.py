@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import drift, gate, latency, learners, learning, serving
+from benchmarks import chaos, drift, gate, hostile, latency, learners, learning, serving
 
 ALL = {
     "serving": serving.main,
@@ -13,6 +13,8 @@ ALL = {
     "latency": latency.main,
     "drift": drift.main,
     "gate": gate.main,
+    "hostile": hostile.main,
+    "chaos": chaos.main,
 }
 
 

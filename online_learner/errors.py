@@ -10,11 +10,13 @@ OnlineLearnerError
     ├── Forbidden            403 forbidden
     ├── NotFound             404 unknown_model, unknown_prediction, unknown_feedback, ...
     ├── MethodNotAllowed     405 method_not_allowed
+    ├── RequestTimeout       408 request_timeout
     ├── Conflict             409 conflict
     ├── WindowClosed         410 feedback_window_closed
     ├── TooLarge             413 too_large
     ├── UnsupportedMediaType 415 unsupported_media_type
     ├── Invalid              422 invalid_value, unknown_field, not_served, version_mismatch, ...
+    ├── RateLimited          429 rate_limited
     └── Unavailable          503 store_unavailable, not_ready
 """
 
@@ -54,7 +56,7 @@ class ServiceError(OnlineLearnerError):
     code: str = "internal"
     title: ClassVar[str] = "Internal error"
     retryable: ClassVar[bool] = False
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
     def __init__(
         self, detail: str, *, code: str | None = None, errors: Iterable[dict[str, str]] = ()
@@ -123,6 +125,13 @@ class MethodNotAllowed(ServiceError):
     status, code, title = 405, "method_not_allowed", "Method not allowed"
 
 
+class RequestTimeout(ServiceError):
+    """The body did not arrive in time."""
+
+    status, code, title = 408, "request_timeout", "Request timed out"
+    retryable = True
+
+
 class Conflict(ServiceError):
     """Somebody else moved first; read again, then decide again."""
 
@@ -152,6 +161,14 @@ class Invalid(ServiceError):
     """The body is well-formed, but a value in it cannot be accepted."""
 
     status, code, title = 422, "invalid_value", "Invalid value"
+
+
+class RateLimited(ServiceError):
+    """More was sent than this key, or this source, may send. Nothing was accepted."""
+
+    status, code, title = 429, "rate_limited", "Too many requests"
+    retryable = True
+    retry_after_s = 1
 
 
 class Unavailable(ServiceError):

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from redis.exceptions import ResponseError
 
-from online_learner.admit import Admission
-from online_learner.errors import Invalid, NotFound, ServiceError, Unavailable, did_you_mean
-from online_learner.ids import Address, Keyring, Kind, check_age, model_hash, new_nonce
+from online_learner.errors import Invalid, NotFound, ServiceError, Unavailable
+from online_learner.find import Finder, Place, present
+from online_learner.ids import Address, Kind, new_nonce
 from online_learner.requests import FeedbackRequest
-from online_learner.requests.telling import Preference
 from online_learner.schema import Feedback, Prediction, pack
-from online_learner.store import Durability, Store
+from online_learner.store import Durability
 from online_learner.store.group import GroupCommit
 from online_learner.store.keys import Keys, said_field
 
@@ -57,133 +55,17 @@ class Receipt:
         return found | ({"signals": list(self.signals)} if self.signals else {})
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The answer that feedback is about, or the two that it compares."""
-
-    model: str
-    address: Address
-    prediction_id: str
-    other: Address | None = None
-
-    @property
-    def entries(self) -> list[str]:
-        """The entry of the answer, and of the second where there is one."""
-        return [address.entry for address in (self.address, *_present(self.other))]
-
-
 @dataclass(slots=True)
-class Ingest:
-    """The door for feedback on all models.
+class Ingest(Finder):
+    """The door for feedback on all models; see `Finder` for what it is made of."""
 
-    Parameters
-    ----------
-    admissions
-        What may be said, for each configured model.
-    window_s
-        For how many seconds after a prediction feedback is taken.
-    clock
-        Seconds since the epoch.
-    """
-
-    store: Store
-    keyring: Keyring
-    admissions: Mapping[str, Admission]
-    window_s: float
     durability: Durability = "unknown"
-    clock: Callable[[], float] = time.time
     _group: GroupCommit[_Call, list[Any]] = field(init=False)
     _reads: GroupCommit[tuple[str, Address], Prediction | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self._group = GroupCommit(self._run, most=GROUP_MAX)
         self._reads = GroupCommit(self._fetch, most=GROUP_MAX)
-
-    # --- which answer -------------------------------------------------------------------------
-
-    def resolve(self, prediction_id: str) -> tuple[str, Address]:
-        """Return model and address of an id, without touching the store.
-
-        Raises
-        ------
-        NotFound
-            The id is forged, foreign, or of a model that is no longer configured.
-        WindowClosed
-            The prediction is older than the window.
-        """
-        digest, address = self.keyring.open("prediction", prediction_id)
-        for model in self.admissions:
-            if model_hash(model) == digest:
-                check_age(address, now=self.clock(), window_s=self.window_s)
-                return model, address
-        raise NotFound(
-            "this prediction_id belongs to a model that is not configured here",
-            code="unknown_prediction",
-        )
-
-    async def locate(self, request: FeedbackRequest) -> Place:
-        """Return the answer that a payload is about: by its id, by another name, or by two ids.
-
-        Raises
-        ------
-        Invalid
-            It names no answer, or more than one way of finding it, or answers of two models.
-        """
-        ways = (request.prediction_id, request.external_id, request.session_id)
-        named = [way for way in ways if way is not None]
-        if len(named) > 1:
-            raise Invalid.at("/", "name the answer once: prediction_id, external_id or session_id")
-        if request.prediction_id is not None:
-            model, address = self.resolve(request.prediction_id)
-            self._check_model(request, model)
-            return Place(model, address, request.prediction_id)
-        if named:
-            return await self._by_name(request)
-        return self._by_pair(request)
-
-    def _check_model(self, request: FeedbackRequest, model: str) -> None:
-        if request.model is not None and request.model != model:
-            raise Invalid.at("/model", f"this prediction_id is of the model '{model}'")
-
-    async def _by_name(self, request: FeedbackRequest) -> Place:
-        """Find the latest answer of a session, or under the caller's own id."""
-        model = request.model
-        if model is None:
-            raise Invalid.at("/model", "name the model beside external_id or session_id")
-        if model not in self.admissions:
-            hint = did_you_mean(model, self.admissions)
-            raise NotFound(f"no model '{model}' here.{hint}", code="unknown_model")
-        kind = "external_id" if request.external_id is not None else "session_id"
-        name = request.external_id or request.session_id or ""
-        found = await self.store.call("LINDEX", Keys(model).ref(kind, name), 0)
-        if found is None:
-            raise NotFound(
-                f"no answer of '{model}' is known under {kind} '{name}': it was sent with no such "
-                f"{kind}, or is older than {self.window_s:g} s",
-                code="unknown_prediction",
-            )
-        entry, nonce = found.decode().split("|")
-        ms, seq = map(int, entry.split("-"))
-        address = Address(ms, seq, nonce)
-        check_age(address, now=self.clock(), window_s=self.window_s)
-        return Place(model, address, self.keyring.seal("prediction", model, address))
-
-    def _by_pair(self, request: FeedbackRequest) -> Place:
-        """Find the two answers that a preference compares; it is joined to the older one."""
-        said = request.said()
-        if len(said) != 1 or not isinstance(said[0], Preference):
-            raise Invalid.at("/prediction_id", "this field is required")
-        ids = [said[0].chosen, said[0].rejected]
-        (one, a), (two, b) = (self.resolve(id_) for id_ in ids)
-        if one != two:
-            raise Invalid.at(
-                "/rejected", f"is an answer of the model '{two}', and the chosen one of '{one}'"
-            )
-        (older, id_), (newer, _) = sorted(zip((a, b), ids, strict=True), key=_age)
-        self._check_model(request, one)
-        return Place(one, older, id_, newer)
-
-    # --- accepting ----------------------------------------------------------------------------
 
     async def accept(
         self,
@@ -253,7 +135,7 @@ class Ingest:
 
     def _head(self, place: Place, request: FeedbackRequest, *, keyed: bool) -> list[_Argument]:
         """Return what the script needs of the payload as a whole; `-` stands for nothing."""
-        known = [place.address, *_present(place.other)]
+        known = [place.address, *present(place.other)]
         found = [part for address in known for part in (address.entry, address.nonce)]
         # What is said of an answer counts as known to the end of its window.
         left_s = [int(address.ms / 1000 + self.window_s - self.clock()) + 1 for address in known]
@@ -309,14 +191,6 @@ class _Call:
 
 
 _Argument: TypeAlias = bytes | str
-
-
-def _age(pair: tuple[Address, str]) -> tuple[int, int]:
-    return pair[0].ms, pair[0].seq
-
-
-def _present(address: Address | None) -> tuple[Address, ...]:
-    return () if address is None else (address,)
 
 
 def _arguments(request: FeedbackRequest, feedback: list[Feedback]) -> list[_Argument]:

@@ -122,6 +122,23 @@ class GuardsSpec(Section):
     jump: Annotated[float, Field(ge=0, le=1)] = 0.4
 
 
+class RateSpec(Section):
+    """So many a second in the long run, and so many at once (GCRA)."""
+
+    rate: Annotated[float, Field(gt=0, le=1e6)]
+    burst: Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class LimitsSpec(Section):
+    """How much feedback is taken, of all that one API key sends and of one source; null: any.
+
+    A key that names no source is not a source: only its own limit holds.
+    """
+
+    per_key: RateSpec | None = RateSpec(rate=20_000, burst=40_000)
+    per_source: RateSpec | None = RateSpec(rate=100, burst=1_000)
+
+
 class ModelSpec(Section):
     """One model: what it answers, what learns, and who decides about it."""
 
@@ -147,6 +164,12 @@ class ModelSpec(Section):
     output_schema: dict[str, Any] | None = None
     resources: ResourcesSpec = ResourcesSpec()
     on_gpu_missing: Literal["refuse", "cpu", "wait"] = "refuse"
+    validation: Annotated[FactorySpec, BeforeValidator(_factory)] = FactorySpec(
+        use="policies.validation:Validation"
+    )
+    limits: LimitsSpec = LimitsSpec()
+    public_feedback: bool = False  # the signed id alone may speak about its own answer
+    log_inputs: Literal["full", "hashed", "none"] = "full"
     seed: int = 0
     batch_max: Annotated[int, Field(ge=1, le=8192)] = 512
     publish_s: Annotated[float, Field(ge=0)] = 0.05
@@ -170,6 +193,12 @@ class ModelSpec(Section):
         return self
 
 
+class CorsSpec(Section):
+    """Which pages of other origins may call this service from a browser; `*` is all."""
+
+    origins: list[str] = []
+
+
 class Settings(BaseSettings):
     """The whole configuration."""
 
@@ -188,6 +217,8 @@ class Settings(BaseSettings):
     on_store_down: Literal["refuse", "answer_unlogged"] = "refuse"
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1 << 20
     gateways: Annotated[int, Field(ge=1)] = 1
+    cors: CorsSpec = CorsSpec()
+    maxmemory_bytes: Annotated[int, Field(ge=64 << 20)] | None = None  # of the bundled store
     models: dict[Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$")], ModelSpec]
 
     @field_validator("window_s", "max_body_bytes", "gateways", mode="before")
@@ -271,6 +302,7 @@ def _section(path: tuple[int | str, ...]) -> type[BaseModel]:
     if path[:1] != ("models",) or len(path) < 3:
         return Settings
     parts: dict[str, type[BaseModel]] = {
+        "limits": LimitsSpec,
         "resources": ResourcesSpec,
         "exploration": ExplorationSpec,
         "guards": GuardsSpec,

@@ -8,25 +8,17 @@ from typing import Annotated, Any, Literal, TypeAlias
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 from starlette.exceptions import HTTPException
 
 from online_learner import explain, lane, operate, release
 from online_learner.auth import Credential, Scope
 from online_learner.errors import Invalid, ServiceError, did_you_mean, json_pointer
 from online_learner.explain.signals import find
-from online_learner.requests import (
-    ONE,
-    FeedbackBatchRequest,
-    LogRequest,
-    PredictBatchRequest,
-    PredictRequest,
-    ScoreRequest,
-    SeveralSignals,
-)
 from online_learner.requests import Request as Schema
 from online_learner.stages import Stages
 from serve_app.http import body_of, no_route, parse, problem, wrong_method
+from serve_app.openapi import document
 from serve_app.service import Service
 
 
@@ -77,7 +69,7 @@ def operator_api() -> FastAPI:
     _signals(app)
     _operations(app)
     _releases(app)
-    app.add_api_route("/openapi.json", lambda: _document(app), include_in_schema=False)
+    app.add_api_route("/openapi.json", lambda: document(app, _BODIES), include_in_schema=False)
     return app
 
 
@@ -286,38 +278,7 @@ async def _operate(room: Stages, action: str, who: Credential, **options: Any) -
     }
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
-    """Return one OpenAPI document, the hot routes included."""
-    document = app.openapi()
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for path, title in _HOT.items():
-        method = "get" if path in ("/livez", "/readyz") else "post"
-        document["paths"][path] = {method: _operation(path, title)}
-    for path, body in _BODIES.items():
-        schema = TypeAdapter[Any](body).json_schema(ref_template="#/components/schemas/{model}")
-        schemas.update(schema.pop("$defs", {}))
-        content = {"application/json": {"schema": schema}}
-        document["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
-    return document
-
-
-_HOT = {
-    "/v1/models/{model}/predict": "Predict",
-    "/v1/models/{model}/predict_batch": "Predict several",
-    "/v1/models/{model}/log": "Log an answer that was made elsewhere",
-    "/v1/models/{model}/score": "Score outputs by the reward model",
-    "/v1/feedback": "Feedback",
-    "/v1/feedback_batch": "Feedback, several",
-    "/livez": "The process serves",
-    "/readyz": "Store, weights, learners and gatekeepers are there",
-}
 _BODIES: dict[str, Any] = {
-    "/v1/models/{model}/predict": PredictRequest,
-    "/v1/models/{model}/predict_batch": PredictBatchRequest,
-    "/v1/models/{model}/log": LogRequest,
-    "/v1/models/{model}/score": ScoreRequest,
-    "/v1/feedback": ONE | SeveralSignals,
-    "/v1/feedback_batch": FeedbackBatchRequest,
     "/v1/models/{model}/promote": PromoteRequest,
     "/v1/models/{model}/rollback": RollbackRequest,
     "/v1/models/{model}/freeze": SwitchRequest,
@@ -325,15 +286,6 @@ _BODIES: dict[str, Any] = {
     "/v1/models/{model}/quarantine/release": ReleaseRequest,
     "/v1/models/{model}/quarantine/{feedback_id}/release": ReleaseOneRequest,
 }
-
-
-def _operation(path: str, title: str) -> dict[str, Any]:
-    status = "202" if "feedback" in path else "200"
-    found: dict[str, Any] = {"summary": title, "responses": {status: {"description": "Done"}}}
-    if "{model}" in path:
-        model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
-        found["parameters"] = [model]
-    return found
 
 
 async def _service_error(request: Request, error: Exception) -> Response:

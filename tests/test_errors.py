@@ -91,7 +91,7 @@ def test_codes_and_titles_are_distinct() -> None:
 @pytest.mark.parametrize("kind", SERVICE)
 def test_only_what_passes_by_itself_is_retryable(kind: type[ServiceError]) -> None:
     """A conflict and an absent store are worth a second try as they stand; a wrong body is not."""
-    assert kind.retryable == (kind.status in {409, 429, 503})
+    assert kind.retryable == (kind.status in {408, 409, 429, 503})
     assert (kind.retry_after_s is not None) == (kind.status in {429, 503})
 
 

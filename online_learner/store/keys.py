@@ -103,6 +103,10 @@ class Keys:
         """Value: what was accepted under an idempotency key."""
         return self._key(f"seen:{_digest(credential, idempotency_key)}")
 
+    def rate(self, of: str, name: str) -> str:
+        """Value: when the next signal of an API key (`key`) or a source is due, by GCRA."""
+        return self._key(f"rate:{_digest(of, name)}")
+
     def said(self, entry: str) -> str:
         """Hash: the latest signal of each source, kind and subject on one prediction."""
         return self._key(f"said:{entry}")

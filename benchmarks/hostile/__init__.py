@@ -1,0 +1,15 @@
+"""Hostile input and hostile people, against the real service: who gets in, and what gets out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks import sections
+from benchmarks.sections import Section
+
+SECTIONS: dict[str, Section] = {}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run all sections, two at a time, and print."""
+    sections.run("hostile", "Hostile input, and hostile people", SECTIONS, arguments)
