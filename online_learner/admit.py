@@ -25,7 +25,7 @@ from online_learner.requests.telling import (
 )
 from online_learner.requests.values import MAX_TEXT, check_features
 from online_learner.schema import Feedback, Flag, Label, Prediction, label_key
-from online_learner.settings import ModelSpec
+from online_learner.settings import LimitsSpec, ModelSpec
 
 
 class Kinds(Protocol):
@@ -52,6 +52,16 @@ class Admission:
         self._spec = spec
         self._kinds = frozenset(signals.kinds())
         self._rules = rules
+
+    @property
+    def public(self) -> bool:
+        """Whether the signed id of an answer is enough to speak about it."""
+        return self._spec.public_feedback
+
+    @property
+    def limits(self) -> LimitsSpec:
+        """How much is taken, of one API key and of one source."""
+        return self._spec.limits
 
     def needs_record(self, signal: Signal) -> bool:
         """Tell whether a signal is checked against the record of the answer."""

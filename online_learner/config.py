@@ -49,8 +49,8 @@ async def _write(
     pairs = [part for pair in fields.items() for part in pair]
     if not changed and all(current.get(k.encode()) == v.encode() for k, v in fields.items()):
         return int(current[b"version"])
-    await store.call("HSET", CONFIG, *pairs)
-    return int(await store.call("HINCRBY", CONFIG, "version", 1))
+    await store.essential("HSET", CONFIG, *pairs)
+    return int(await store.essential("HINCRBY", CONFIG, "version", 1))
 
 
 async def version(store: Store) -> int:

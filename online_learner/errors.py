@@ -18,6 +18,7 @@ OnlineLearnerError
     ├── Invalid              422 invalid_value, unknown_field, not_served, version_mismatch, ...
     ├── RateLimited          429 rate_limited
     └── Unavailable          503 store_unavailable, not_ready
+        └── StoreFull        503 store_full
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class ServiceError(OnlineLearnerError):
         self.detail = detail
         self.code = code or type(self).code
         self.errors = list(errors)
+        self.headers: dict[str, str] = {}  # that go with it, beside Retry-After
 
     @classmethod
     def at(cls, pointer: str, message: str, *, code: str | None = None) -> Self:
@@ -177,6 +179,13 @@ class Unavailable(ServiceError):
     status, code, title = 503, "store_unavailable", "Temporarily unavailable"
     retryable = True
     retry_after_s = 1
+
+
+class StoreFull(Unavailable):
+    """The store answers, and has no room left. Nothing was accepted."""
+
+    code, title = "store_full", "Store full"
+    retry_after_s = 10
 
 
 def brief(value: Any) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from online_learner.admit import Admission
-from online_learner.errors import Invalid, NotFound, did_you_mean
+from online_learner.errors import Invalid, NotFound, Unauthorized, did_you_mean
 from online_learner.ids import Address, Keyring, check_age, model_hash
 from online_learner.requests import FeedbackRequest
 from online_learner.requests.telling import Preference
@@ -53,8 +53,18 @@ class Finder:
     window_s: float
     clock: Callable[[], float] = time.time
 
-    def resolve(self, prediction_id: str) -> tuple[str, Address]:
+    @property
+    def public(self) -> bool:
+        """Whether any model takes feedback by the signed id alone."""
+        return any(admission.public for admission in self.admissions.values())
+
+    def resolve(self, prediction_id: str, *, own: bool = False) -> tuple[str, Address]:
         """Return model and address of an id, without touching the store.
+
+        Parameters
+        ----------
+        own
+            Whether the id is all that its holder has.
 
         Raises
         ------
@@ -62,16 +72,29 @@ class Finder:
             The id is forged, foreign, or of a model that is no longer configured.
         WindowClosed
             The prediction is older than the window.
+        Unauthorized
+            Its model takes no feedback without a key.
         """
         digest, address = self.keyring.open("prediction", prediction_id)
-        for model in self.admissions:
+        for model, admission in self.admissions.items():
             if model_hash(model) == digest:
+                if own and not admission.public:
+                    raise _needs_key()
                 check_age(address, now=self.clock(), window_s=self.window_s)
                 return model, address
         raise NotFound(
             "this prediction_id belongs to a model that is not configured here",
             code="unknown_prediction",
         )
+
+    def locate_own(self, request: FeedbackRequest) -> Place:
+        """Return the answer whose signed id is all that the sender has; raises as `resolve`."""
+        if request.prediction_id is None:
+            raise Invalid.at(
+                "/prediction_id", "is required: without a key, it says which answer is meant"
+            )
+        model, address = self.resolve(request.prediction_id, own=True)
+        return Place(model, address, request.prediction_id)
 
     async def locate(self, request: FeedbackRequest) -> Place:
         """Return the answer that a payload is about: by its id, by another name, or by two ids.
@@ -134,6 +157,10 @@ class Finder:
         (older, id_), (newer, _) = sorted(zip((a, b), ids, strict=True), key=_age)
         self._check_model(request, one)
         return Place(one, older, id_, newer)
+
+
+def _needs_key() -> Unauthorized:
+    return Unauthorized("feedback on this answer is taken with a key that has scope 'feedback'")
 
 
 def _age(pair: tuple[Address, str]) -> tuple[int, int]:

@@ -63,6 +63,25 @@ def new_nonce() -> str:
     return os.urandom(4).hex()
 
 
+def secret_of(name: str) -> str | None:
+    """Return a secret: the variable of this name, else what the file that `<name>_FILE` names has.
+
+    Raises
+    ------
+    ConfigError
+        Both are set, or the file cannot be read.
+    """
+    text, file = os.environ.get(name), os.environ.get(f"{name}_FILE")
+    if text and file:
+        raise ConfigError(f"{name} and {name}_FILE are both set: leave one of them out")
+    if not file:
+        return text or None
+    try:
+        return Path(file).read_text().strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name}_FILE cannot be read: {type(error).__name__}") from None
+
+
 class Keyring:
     """Signs and opens ids. Holds up to two live keys, so that keys can be rotated.
 

@@ -15,11 +15,14 @@ from typing import Any, TypeAlias, TypeVar
 
 from redis.exceptions import ResponseError
 
+from online_learner import limits
 from online_learner.errors import Invalid, NotFound, ServiceError, Unavailable
 from online_learner.find import Finder, Place, present
 from online_learner.ids import Address, Kind, new_nonce
+from online_learner.limits import Limit, Standing
 from online_learner.requests import FeedbackRequest
 from online_learner.schema import Feedback, Prediction, pack
+from online_learner.speaker import LOCAL, Speaker
 from online_learner.store import Durability
 from online_learner.store.group import GroupCommit
 from online_learner.store.keys import Keys, said_field
@@ -33,7 +36,8 @@ GROUP_MAX = 256
 class Receipt:
     """What became of one payload at the door.
 
-    `signals` has the kind, id and status of each, where the payload carried several.
+    `signals` has the kind, id and status of each, where the payload carried several; `standings`
+    tells how much of each limit is used up.
     """
 
     feedback_id: str | None
@@ -42,6 +46,12 @@ class Receipt:
     status: str
     durability: Durability
     signals: tuple[dict[str, str | None], ...] = ()
+    standings: tuple[Standing, ...] = ()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header fields that go with it."""
+        return limits.headers(self.standings)
 
     def render(self) -> dict[str, Any]:
         """Return the receipt as the client gets it."""
@@ -70,70 +80,94 @@ class Ingest(Finder):
     async def accept(
         self,
         request: FeedbackRequest,
+        speaker: Speaker = LOCAL,
         *,
-        credential: str = "local",
         key: str | None = None,
-        auditor: bool = False,
     ) -> Receipt:
         """Accept a payload; returns once it is as durable as the receipt says.
 
         Parameters
         ----------
-        credential
-            Who sends it; scopes the idempotency key.
+        speaker
+            Who sends it.
         key
             The idempotency key of the header, where the body has none.
-        auditor
-            Whether the credential is an auditor's. Nothing in a body can say so.
         """
-        place = await self.locate(request)
-        said_by = {"source": source_of(request, credential), "auditor": auditor}
-        feedback = await self._admit(request, place, said_by)
+        self.store.health.check_feedback()
+        place = self.locate_own(request) if speaker.own else await self.locate(request)
+        speaker.check(request)
+        feedback = await self._admit(request, place, speaker)
+        limited = self._limits(place, speaker, feedback)
         keys = Keys(place.model)
         names = [keys.predictions, keys.feedback, *map(keys.said, place.entries)]
         key = None if request.dry_run else request.idempotency_key or key
         if key:
-            names.append(keys.seen(credential, key))
-        head = self._head(place, request, keyed=bool(key))
+            holder = f"prediction:{place.address.entry}" if speaker.own else speaker.name
+            names.append(keys.seen(holder, key))
+        names += [keys.rate(limit.of, limit.name) for limit in limited]
+        head = self._head(place, request, limited, keyed=bool(key))
         reply = await self._group.submit(_Call(names, [*head, *_arguments(request, feedback)]))
-        _check_status(reply, request)
-        return self._receipt(place, request, reply)
+        standings = limits.standings(limited, reply[1])
+        try:
+            _check_status(reply, request, standings)
+        except ServiceError as error:
+            error.headers = limits.headers(standings)
+            raise
+        return self._receipt(place, request, reply, standings)
 
     async def accept_many(
-        self, requests: Sequence[FeedbackRequest | ServiceError], **sender: Any
+        self,
+        requests: Sequence[FeedbackRequest | ServiceError],
+        speaker: Speaker = LOCAL,
     ) -> list[Receipt | ServiceError]:
-        """Accept each by itself, `sender` as for `accept`; errors are returned in their places."""
+        """Accept each by itself; errors are returned in their places."""
 
         async def one(request: FeedbackRequest | ServiceError) -> Receipt | ServiceError:
             if isinstance(request, ServiceError):
                 return request
             try:
-                return await self.accept(request, **sender)
+                return await self.accept(request, speaker)
             except ServiceError as error:
                 return error
 
         return list(await asyncio.gather(*map(one, requests)))
 
     async def _admit(
-        self, request: FeedbackRequest, place: Place, said_by: dict[str, Any]
+        self, request: FeedbackRequest, place: Place, speaker: Speaker
     ) -> list[Feedback]:
         admission, said = self.admissions[place.model], request.said()
         several = said[0] is not request
         record: Prediction | None = None
         _each(said, admission.check_kind, several=several)
-        if place.other is None and any(map(admission.needs_record, said)):
+        needed = speaker.own or any(map(admission.needs_record, said))
+        if place.other is None and needed:
             record = await self._reads.submit((place.model, place.address))
             if record is None:
                 raise _lost()
-        about = said_by | {"prediction_id": place.prediction_id}
+        said_by: dict[str, Any] = {
+            "prediction_id": place.prediction_id,
+            "source": speaker.source(request, record, place.address.entry),
+            "auditor": speaker.auditor,
+        }
         noted = admission.read_comment(request.comment)
 
         def admit(signal: Any) -> Feedback:
-            return admission.admit(signal, request, record, **about, noted=noted)
+            return admission.admit(signal, request, record, **said_by, noted=noted)
 
         return _each(said, admit, several=several)
 
-    def _head(self, place: Place, request: FeedbackRequest, *, keyed: bool) -> list[_Argument]:
+    def _limits(self, place: Place, speaker: Speaker, feedback: list[Feedback]) -> list[Limit]:
+        """Return the limits that a payload falls under; raises where it can never keep to them."""
+        if not speaker.limited:
+            return []
+        spec, key = self.admissions[place.model].limits, None if speaker.own else speaker.name
+        found = limits.limits_on(spec, key=key, source=feedback[0].source)
+        limits.check_size(found, len(feedback))
+        return found
+
+    def _head(
+        self, place: Place, request: FeedbackRequest, limited: list[Limit], *, keyed: bool
+    ) -> list[_Argument]:
         """Return what the script needs of the payload as a whole; `-` stands for nothing."""
         known = [place.address, *present(place.other)]
         found = [part for address in known for part in (address.entry, address.nonce)]
@@ -142,25 +176,33 @@ class Ingest(Finder):
         found += [str(max(1, seconds)) for seconds in left_s]
         mode = "dry" if request.dry_run else "keyed" if keyed else "free"
         version = "" if request.model_version is None else str(request.model_version)
+        found += [limit.words for limit in limited]
         return [" ".join([mode, str(len(known)), *found]), version]
 
-    def _receipt(self, place: Place, request: FeedbackRequest, reply: list[Any]) -> Receipt:
-        status = reply[0].decode()
+    def _receipt(
+        self,
+        place: Place,
+        request: FeedbackRequest,
+        reply: list[Any],
+        standings: tuple[Standing, ...],
+    ) -> Receipt:
+        status, _, *done = reply
         model, prediction_id = place.model, place.prediction_id
-        if reply[-1][0] == b"answer":  # a name may lead to another answer by now
-            prediction_id = self._sealed("prediction", model, reply[-1])
+        if done and done[-1][0] == b"answer":  # a name may lead to another answer by now
+            prediction_id = self._sealed("prediction", model, done[-1])
         signals = [
             {"kind": said.kind, "feedback_id": self._sealed("feedback", model, found), "status": s}
-            for said, found in zip(request.said(), reply[1:], strict=False)
+            for said, found in zip(request.said(), done, strict=False)
             for s in [found[0].decode()]
         ]
         return Receipt(
             feedback_id=signals[0]["feedback_id"] if signals else None,
             prediction_id=prediction_id,
             model=model,
-            status=status,
+            status=status.decode(),
             durability=self.durability,
             signals=tuple(signals) if len(signals) > 1 else (),
+            standings=standings,
         )
 
     def _sealed(self, kind: Kind, model: str, found: Sequence[bytes]) -> str:
@@ -232,15 +274,6 @@ def _digest(*parts: bytes) -> str:
     return hashlib.blake2b(b"\0".join(parts), digest_size=16).hexdigest()
 
 
-def source_of(request: FeedbackRequest, credential: str) -> str:
-    """Return who says it: the source named in the body, else the credential itself."""
-    if request.source is not None:
-        return f"{request.source.type}:{request.source.id}"
-    if request.user_id is not None:
-        return f"human:{request.user_id}"
-    return f"key:{credential}"
-
-
 def _lost() -> NotFound:
     return NotFound(
         "this prediction was issued here, but is not in the log: the store has lost data, or "
@@ -249,10 +282,14 @@ def _lost() -> NotFound:
     )
 
 
-def _check_status(reply: list[Any], request: FeedbackRequest) -> None:
+def _check_status(
+    reply: list[Any], request: FeedbackRequest, standings: Sequence[Standing]
+) -> None:
     status = reply[0]
+    if status == b"limited":
+        raise limits.refusal(standings, len(request.said()))
     if status == b"mismatch":
-        made = reply[1].decode()
+        made = reply[2].decode()
         raise Invalid.at(
             "/model_version",
             f"this prediction was made by version {made}, not {request.model_version}",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from online_learner.errors import NotFound
 from online_learner.ids import Address, new_nonce
+from online_learner.retain import why_gone
 from online_learner.schema import Audit, Feedback, Prediction, Served, label_key
 from online_learner.store import Store
 from online_learner.store.group import GroupCommit
@@ -105,9 +106,9 @@ class Journal:
         """
         entries = await self._store.range(self._keys.predictions, address.entry, address.entry)
         if not entries or entries[0][1][b"n"].decode() != address.nonce:
+            why = await why_gone(self._store, self._keys, "predictions", address.entry)
             raise NotFound(
-                "this prediction is not in the log, although it was issued here: it is past the "
-                "retention, or the store has lost data",
+                f"this prediction was issued here, and is no longer in the log: {why}",
                 code="unknown_prediction",
             )
         return Prediction.model_validate_json(entries[0][1][b"r"])

@@ -20,7 +20,7 @@ from online_learner.errors import Fenced, Unavailable
 from online_learner.learners import Model
 from online_learner.learners.state import pack_state, unpack_state
 from online_learner.registry import Registry
-from online_learner.replay import NOTHING, Batch, Position, Replay, Signals
+from online_learner.replay import NOTHING, Batch, Position, Replay, Signals, Validation
 from online_learner.schema import Aliases, Checkpoint, Control, Lesson, Step, Version
 from online_learner.settings import ModelSpec
 from online_learner.store import Entry
@@ -56,10 +56,11 @@ class Trainer(Replay):
         signals: Signals,
         snapshots: Snapshots,
         *,
+        validation: Validation | None = None,
         trusted: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(registry, signals, fresh)
+        super().__init__(registry, signals, fresh, validation)
         self._spec = spec
         self._snapshots = snapshots
         self._trusted = trusted
@@ -77,7 +78,7 @@ class Trainer(Replay):
         """Take the fence, load the newest published state and replay the steps after it."""
         self._fence = None
         await self.registry.found(self.learner, now=self._clock(), trusted=self._trusted)
-        fence = str(await self.store.call("INCR", self.keys.fence("learner")))
+        fence = str(await self.store.essential("INCR", self.keys.fence("learner")))
         await self.load_newest()
         while await self.replay_step():
             pass
@@ -239,7 +240,7 @@ class Trainer(Replay):
         ]
         blob, started = b"", self._clock()
         if publish:
-            blob = pack_state(self.learner, self.signals.state())
+            blob = pack_state(self.learner, self.memory())
             state_digest = self.learner.digest()
             step = step and step.model_copy(update={"state_digest": state_digest})
             await self._seal(head, keys, blob, state_digest)

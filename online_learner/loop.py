@@ -1,6 +1,6 @@
 """READ FIRST: the whole loop in one process, without Ray and without HTTP.
 
-    predict -> journal -> ingest -> learn -> judge -> promote -> predict
+    predict -> journal -> ingest -> learn -> judge -> promote -> predict      (retain: what goes)
 
 The same stages run as Serve deployments in `serve_app`. Here they are called in turn:
 
@@ -27,8 +27,11 @@ from online_learner.render import render
 from online_learner.requests import LogRequest, PredictRequest, read_chat, read_feedback
 from online_learner.schema import Prediction
 from online_learner.settings import Settings
+from online_learner.speaker import LOCAL
 from online_learner.stages import Stages
 from online_learner.store import Store, open_store
+
+LOOK_S = 1.0  # how old may be what is known of the store
 
 
 class Loop:
@@ -55,6 +58,7 @@ class Loop:
         self.store = store
         self.keyring = keyring
         self.live = live
+        self._looked_at = 0.0
         window_s = settings.window_s
         self.models = {
             model: Stages(
@@ -74,10 +78,14 @@ class Loop:
     @classmethod
     async def open(cls, settings: Settings, **options: Any) -> Loop:
         """Open the store, found or restore every model, and load its weights."""
-        store = await open_store(settings.store, data_dir=settings.data_dir)
+        store = await open_store(
+            settings.store,
+            data_dir=settings.data_dir,
+            maxmemory_bytes=settings.maxmemory_bytes,
+        )
         try:
             loop = cls(settings, store, Keyring.load(settings.data_dir), **options)
-            loop.ingest.durability = await store.durability()
+            loop.ingest.durability = store.health.durability
             for model in loop.models:
                 await loop.turn(model)
         except BaseException:
@@ -103,6 +111,9 @@ class Loop:
         return await self._log(model, self.stages(model).predictor.record(request))
 
     async def _log(self, model: str, record: Prediction) -> dict[str, Any]:
+        full = self.store.health.no_room(audited=record.audited)
+        if full is not None:
+            raise full
         [address] = await self.stages(model).journal.append([record])
         prediction_id = self.keyring.seal("prediction", model, address)
         return render(record, prediction_id, address, window_s=self.settings.window_s)
@@ -124,7 +135,7 @@ class Loop:
         body = {"prediction_id": prediction_id, "kind": kind, **fields}
         if value is not None or kind == "selection":
             body["value"] = value
-        return await self.ingest.accept(read_feedback(body), auditor=auditor)
+        return await self.ingest.accept(read_feedback(body), replace(LOCAL, auditor=auditor))
 
     async def turn(self, model: str) -> None:
         """Learn all that has arrived, judge it, promote on evidence, and swap the weights in."""
@@ -134,8 +145,17 @@ class Loop:
         while await stages.gatekeeper.turn():
             pass
         await stages.follower.refresh()
+        await self._tend(stages)
         if self.live:
             stages.predictor.bundle = _alive(stages)
+
+    async def _tend(self, stages: Stages) -> None:
+        """Ask the store how it is, and trim what is no longer needed, where that is due."""
+        now = time.monotonic()
+        if now - self._looked_at >= LOOK_S:
+            self._looked_at = now
+            self.ingest.durability = (await self.store.look()).durability
+        await stages.retention.trim_when_due()
 
     async def learn(self, model: str) -> None:
         """Learn all that has arrived, and no more; in a live loop the next answer rests on it."""

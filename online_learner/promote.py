@@ -91,7 +91,7 @@ class Gatekeeper:
     async def restore(self) -> None:
         """Take the fence and the committed state; what was pending is read again."""
         self._fence = None
-        fence = str(await self.store.call("INCR", self.keys.fence("gatekeeper")))
+        fence = str(await self.store.essential("INCR", self.keys.fence("gatekeeper")))
         found = await self.store.hash(self.keys.checkpoint("gatekeeper"))
         state = self.registry.unseal("gate", found, GateState)[0] if found else None
         self.judge = self._judge(state, self._spec, self.policy)

@@ -26,9 +26,13 @@ class Recheck:
     ----------
     verdicts
         All there are, oldest first.
+    begins
+        The entry before which evidence has been trimmed; `0-0` where none has been.
 
     Attributes
     ----------
+    too_old
+        Verdicts that rest on evidence which has been trimmed since, at least in part.
     checked
         Verdicts that rest on a test, and were computed again.
     worst
@@ -37,10 +41,12 @@ class Recheck:
         What differs by more than 1e-9, in words.
     """
 
-    def __init__(self, verdicts: Iterable[Verdict]) -> None:
+    def __init__(self, verdicts: Iterable[Verdict], *, begins: str = "0-0") -> None:
         self.checked = 0
+        self.too_old = 0
         self.worst = 0.0
         self.wrong: list[str] = []
+        self._trimmed = begins != "0-0"
         self._waiting: deque[tuple[Verdict, dict[str, Any], int]] = deque()
         self._heard: defaultdict[str, list[Settled]] = defaultdict(list)
         promotions = 0
@@ -65,6 +71,9 @@ class Recheck:
         trial = Trial.fresh(Duel(**test["duel"]), k=test["k"], terms=Terms(**test["terms"]))
         for settled in self._heard[test["name"]]:
             trial.fold(test["name"], settled)
+        if self._trimmed and trial.audited < int(verdict.numbers["audited"] or 0):
+            self.too_old += 1
+            return
         goal = _goal(verdict, trial, promotions)
         for name, number in numbers(trial, goal).items():
             self._compare(verdict, name, number)

@@ -11,13 +11,25 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from online_learner.errors import StateError
+from online_learner.judge import entry_order
 from online_learner.learners import Model
 from online_learner.learners.state import unpack_state
 from online_learner.registry import Registry
-from online_learner.schema import Example, Feedback, Lesson, Prediction, Step, Version
+from online_learner.retain import trimmed_to
+from online_learner.schema import (
+    Example,
+    Feedback,
+    Lesson,
+    Prediction,
+    Said,
+    Signal,
+    Step,
+    Version,
+)
 from online_learner.store import Entry
 
 MAX_WEIGHT = 10.0
+PAGE = 500
 NOTHING = "nothing_to_learn"  # how the reason begins for a signal that is kept, and not learned
 
 
@@ -28,6 +40,25 @@ class Signals(Protocol):
         self, feedback: Feedback, prediction: Prediction, other: Prediction | None = None
     ) -> Lesson | None:
         """Return what to learn from a signal, or None where it teaches nothing."""
+
+    def said(self, feedback: Feedback, prediction: Prediction) -> Said:
+        """Return what a signal tells of the answer; it takes nothing in."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what it remembers of earlier signals, as plain JSON."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+
+
+class Validation(Protocol):
+    """Whom to believe, and how far; see `policies.validation`."""
+
+    def look(self, signal: Signal, /) -> str | None:
+        """Return why a signal is to be set aside, or None where it may be learned."""
+
+    def weigh(self, signal: Signal, weight: float, /) -> float:
+        """Return what is left of a lesson's weight, and count it."""
 
     def state(self) -> dict[str, Any]:
         """Return what it remembers of earlier signals, as plain JSON."""
@@ -104,25 +135,34 @@ class Replay:
     ----------
     learner
         Any learner of the model's kind; `load_newest` or `rewind` gives it its state.
+    validation
+        Whom to believe; None believes everybody.
     """
 
-    def __init__(self, registry: Registry, signals: Signals, learner: Model) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        signals: Signals,
+        learner: Model,
+        validation: Validation | None = None,
+    ) -> None:
         self.registry = registry
         self.store = registry.store
         self.keys = registry.keys
         self.learner = learner
         self.at = Position()
         self.signals = signals
+        self.validation = validation
 
     async def load_newest(self) -> None:
-        """Take the newest published state, or the first version where nothing was published."""
+        """Take the newest published state, or rewind where nothing was published."""
         state = await self.registry.checkpoint()
         if state is None:
             await self.rewind()
             return
         meta, blob = state
         self.learner, memory = unpack_state(blob, self.learner)
-        self.signals.restore(memory)
+        self.remember(memory)
         if self.learner.digest() != meta.state_digest:
             raise StateError(f"the state of '{self.registry.model}' differs from its digest")
         self.at = Position(
@@ -130,11 +170,41 @@ class Replay:
         )
 
     async def rewind(self) -> None:
-        """Take the first version: where the record begins."""
-        first = (await self.registry.versions())[0]
-        self.signals.restore({})
-        _, self.learner, _ = await self.registry.load_state(first.version, self.learner)
-        self.at = Position(lineage=first.lineage, step=first.step, offset=first.offset)
+        """Take the oldest kept version from which the record is whole: the first, until one trims.
+
+        Raises
+        ------
+        StateError
+            No version that is kept goes as far back as the record.
+        """
+        begins = await self._begins()
+        kept = [v for v in await self.registry.versions() if v.status != "rejected"]
+        whole = (v for v in kept if entry_order(v.offset) >= entry_order(begins))
+        oldest = next(whole, None)
+        if oldest is None:
+            raise StateError(
+                f"the record of '{self.registry.model}' begins at {begins}, and no version that is "
+                "kept is as young as that: only the learner's newest state can be replayed"
+            )
+        _, self.learner, memory = await self.registry.load_state(oldest.version, self.learner)
+        self.remember(memory)
+        self.at = Position(
+            oldest.lineage, oldest.step, oldest.offset, oldest.digest, oldest.learned
+        )
+
+    async def _begins(self) -> str:
+        """Return the entry up to which something has been trimmed that a replay would read.
+
+        A step that learned released signals reads again what came long before it.
+        """
+        trimmed = await trimmed_to(self.store, self.keys, "feedback")
+        begins, at = trimmed, "0-0"
+        while found := await self.store.range(self.keys.steps, f"({at}", count=PAGE):
+            for at, fields in found:
+                released = Step.model_validate_json(fields[b"s"]).released
+                if any(entry_order(entry) < entry_order(trimmed) for entry in released):
+                    begins = at
+        return begins
 
     async def replay_step(self) -> bool:
         """Learn the next recorded step; False where the record ends.
@@ -174,31 +244,54 @@ class Replay:
         """Read again the signals that control entry `control` released, and interpret them now."""
         found = await self.store.entries([(self.keys.feedback, entry) for entry in entries])
         known = zip(entries, found, strict=True)
-        batch = self.interpret([(entry, fields or {}) for entry, fields in known])
+        signals = [(entry, fields or {}) for entry, fields in known]
+        batch = self.interpret(signals, released=True)
         batch.release = control
         return batch
 
-    def interpret(self, entries: Sequence[Entry]) -> Batch:
-        """Turn signals into examples; what cannot be learned is set aside with its reason."""
+    def interpret(self, entries: Sequence[Entry], *, released: bool = False) -> Batch:
+        """Turn signals into examples; what cannot be learned is set aside with its reason.
+
+        What an operator has `released` is believed.
+        """
         batch = Batch(list(entries))
+        validation = None if released else self.validation
         for entry, fields in entries:
             if not fields:
                 batch.set_aside[entry] = "gone: it is no longer in the log"
                 continue
             try:
-                feedback = Feedback.model_validate_json(fields[b"f"])
-                prediction = Prediction.model_validate_json(fields[b"r"])
-                other = Prediction.model_validate_json(fields[b"o"]) if b"o" in fields else None
-                lesson = self.signals.lesson(feedback, prediction, other)
-                reason = self._nothing_in(feedback, lesson)
+                found = self._lesson(entry, fields, validation)
             except Exception as error:  # a table of a team's own may raise anything
-                batch.set_aside[entry] = f"unreadable: {error}"
-                continue
-            if lesson is None or reason is not None:
-                batch.set_aside[entry] = f"{NOTHING}: {reason}"
+                found = f"unreadable: {error}"
+            if isinstance(found, str):
+                batch.set_aside[entry] = found
             else:
-                batch.lessons.append((entry, lesson))
+                batch.lessons.append((entry, found))
         return batch
+
+    def _lesson(
+        self, entry: str, fields: Mapping[bytes, bytes], validation: Validation | None
+    ) -> Lesson | str:
+        """Return what a signal teaches, or why it is set aside."""
+        feedback = Feedback.model_validate_json(fields[b"f"])
+        prediction = Prediction.model_validate_json(fields[b"r"])
+        other = Prediction.model_validate_json(fields[b"o"]) if b"o" in fields else None
+        if validation is not None:
+            said = self.signals.said(feedback, prediction)
+            answer, at_ms = fields[b"p"].decode(), entry_order(entry)[0]
+            signal = Signal(feedback, prediction, said, answer, at_ms)
+            doubt = validation.look(signal)
+            if doubt is not None:
+                return doubt
+        lesson = self.signals.lesson(feedback, prediction, other)
+        reason = self._nothing_in(feedback, lesson)
+        if lesson is None or reason is not None:
+            return f"{NOTHING}: {reason}"
+        if validation is None:
+            return lesson
+        weight = validation.weigh(signal, lesson.weight)
+        return lesson if weight == lesson.weight else replace(lesson, weight=weight)
 
     def _nothing_in(self, feedback: Feedback, lesson: Lesson | None) -> str | None:
         """Return why there is nothing to learn, or None where there is."""
@@ -213,6 +306,17 @@ class Replay:
             return "this learner cannot learn which label is wrong; the signal is kept"
         return None
 
+    def memory(self) -> dict[str, Any]:
+        """Return what is known of the raters, as plain JSON: it travels with the weights."""
+        validation = {} if self.validation is None else self.validation.state()
+        return {"signals": self.signals.state(), "validation": validation}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Take back what `memory` returned; an empty one knows nobody."""
+        self.signals.restore(memory.get("signals", {}))
+        if self.validation is not None:
+            self.validation.restore(memory.get("validation", {}))
+
     async def reset(self, entry: str, number: int, lineage: int) -> Version:
         """Go back to a version, as control entry `entry` says; what it knew of raters comes back.
 
@@ -221,6 +325,6 @@ class Replay:
         The version.
         """
         version, self.learner, memory = await self.registry.load_state(number, self.learner)
-        self.signals.restore(memory)
+        self.remember(memory)
         self.at = self.at.reset(entry, version, lineage)
         return version

@@ -125,14 +125,15 @@ class GuardsSpec(Section):
 class RateSpec(Section):
     """So many a second in the long run, and so many at once (GCRA)."""
 
-    rate: Annotated[float, Field(gt=0, le=1e6)]
+    rate: Annotated[float, Field(ge=1e-6, le=1e6)]
     burst: Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class LimitsSpec(Section):
     """How much feedback is taken, of all that one API key sends and of one source; null: any.
 
-    A key that names no source is not a source: only its own limit holds.
+    A key that names no source is not a source: only its own limit holds. What runs in the process
+    itself (`Loop`) is not limited.
     """
 
     per_key: RateSpec | None = RateSpec(rate=20_000, burst=40_000)
@@ -194,9 +195,12 @@ class ModelSpec(Section):
 
 
 class CorsSpec(Section):
-    """Which pages of other origins may call this service from a browser; `*` is all."""
+    """Which pages of other origins may call this service from a browser; `*` is all.
 
-    origins: list[str] = []
+    An origin is a scheme and a host, and a port where there is one: `https://shop.example.org`.
+    """
+
+    origins: list[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s,*]+)$")]] = []
 
 
 class Settings(BaseSettings):

@@ -19,6 +19,7 @@ from online_learner.learners.factory import make_learner, resolve
 from online_learner.predict import Predictor
 from online_learner.promote import Gatekeeper
 from online_learner.registry import Registry
+from online_learner.retain import Retention
 from online_learner.settings import ModelSpec
 from online_learner.store import Store
 from online_learner.swap import Follower
@@ -72,6 +73,7 @@ class Stages:
             self.learner,
             self.signals,
             self.policy,
+            validation=make_validation(self.spec),
             trusted=self.policy.trusted_at_once,
             clock=self.clock,
         )
@@ -80,6 +82,11 @@ class Stages:
     def gatekeeper(self) -> Gatekeeper:
         """Stages 5 and 6: judge, promote."""
         return Gatekeeper(self.registry, self.spec, self.policy, self.signals, clock=self.clock)
+
+    @cached_property
+    def retention(self) -> Retention:
+        """Stage 8: trim."""
+        return Retention(self.store, self.model, window_s=self.window_s, clock=self.clock)
 
     @cached_property
     def follower(self) -> Follower:
@@ -138,6 +145,17 @@ def make_signals(spec: ModelSpec) -> Any:
         raise ConfigError(f"signals: {spec.signals} does not take that: {error}") from error
 
 
+def make_validation(spec: ModelSpec) -> Any:
+    """Build the policy that says whom to believe, and how far."""
+    kind = resolve(spec.validation.use)
+    try:
+        return kind(spec.task, **spec.validation.arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"validation: {spec.validation.use} does not take that: {error}"
+        ) from error
+
+
 def make_rules(spec: ModelSpec) -> Any:
     """Build the rules on inputs, outputs, comments and corrections.
 
@@ -158,4 +176,5 @@ def check_model(spec: ModelSpec) -> None:
     make_rules(spec)
     make_signals(spec)
     make_policy(spec)
+    make_validation(spec)
     make_learner(spec)

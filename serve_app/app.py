@@ -26,6 +26,7 @@ from online_learner.store import Store, open_store
 from serve_app.feedback_actor import FeedbackActor
 from serve_app.gatekeeper import Gatekeeper
 from serve_app.gateway import create_app
+from serve_app.logs import join_serve
 
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 
@@ -35,6 +36,7 @@ class Gateway:
     """Answers predictions and takes feedback. Any number of replicas."""
 
     def __init__(self, store_url: str, data_dir: str) -> None:
+        join_serve()
         self._place = (store_url, data_dir)
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -119,7 +121,7 @@ def build_gateway(args: dict[str, Any]) -> Application:
 
     async def write(store: Store) -> None:
         await config.publish_settings(store, settings)
-        await auth.allow_ours(store, os.environ.get("OL_API_KEY"), name="OL_API_KEY")
+        await auth.allow_ours(store, auth.given("OL_API_KEY"), name="OL_API_KEY")
 
     _publish(settings, write)
     replicas = int(args.get("replicas", settings.gateways))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from serve_app.logs import join_serve
 from serve_app.writer import Writer
 
 
@@ -9,6 +10,7 @@ class FeedbackActor:
     """Learns from one model's feedback, commits, publishes. One replica, fenced by an epoch."""
 
     def __init__(self, model: str, store_url: str, data_dir: str) -> None:
+        join_serve()
         self._writer = Writer("learner", model, store_url, data_dir, lambda stages: stages.trainer)
 
     def check_health(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from serve_app.logs import join_serve
 from serve_app.writer import Writer
 
 
@@ -17,6 +18,7 @@ class Gatekeeper:
     """
 
     def __init__(self, model: str, store_url: str, data_dir: str, learner: Any = None) -> None:
+        join_serve()
         self.learner = learner
         self._writer = Writer(
             "gatekeeper", model, store_url, data_dir, lambda stages: stages.gatekeeper

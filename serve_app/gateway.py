@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 
 from pydantic_core import to_json
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from online_learner.auth import Credential
-from online_learner.errors import ServiceError, Unavailable
+from online_learner.errors import ServiceError, Unauthorized, Unavailable
+from online_learner.ids import Address
 from online_learner.ingest import Receipt
 from online_learner.render import render
 from online_learner.requests import (
@@ -33,7 +35,10 @@ from online_learner.requests import (
     read_chat,
 )
 from online_learner.schema import Prediction
+from online_learner.speaker import OWN, Speaker
 from online_learner.stages import Stages
+from serve_app.access import admitted, is_anonymous, needs
+from serve_app.cors import Cors
 from serve_app.http import body_of, endpoint, json_response, parse, wrong_method
 from serve_app.operator_api import operator_api
 from serve_app.service import Service
@@ -70,12 +75,17 @@ def create_app(store_url: str, data_dir: str) -> Starlette:
     ]
     # Without these, the mount would say that there is no such path.
     others = [_other_methods(route) for route in routes]
-    return Starlette(routes=[*routes, *others, Mount("/", operators)], lifespan=lifespan)
+    return Starlette(
+        routes=[*routes, *others, Mount("/", operators)],
+        middleware=[Middleware(Cors)],
+        lifespan=lifespan,
+    )
 
 
 def _other_methods(route: Route) -> Route:
     taken = route.methods or set()
 
+    @needs(None)
     async def refuse(request: Request) -> Response:
         return wrong_method(request, ", ".join(sorted(taken)))
 
@@ -91,6 +101,7 @@ def service_of(request: Request) -> Service:
 # --- predict ----------------------------------------------------------------------------------
 
 
+@needs("predict")
 async def predict(request: Request) -> Response:
     """Answer one request; the answer is in the log before it leaves."""
     service, credential, room, body = await _opened(request)
@@ -100,6 +111,7 @@ async def predict(request: Request) -> Response:
     return json_response(answer)
 
 
+@needs("predict")
 async def predict_batch(request: Request) -> Response:
     """Answer several requests; all are logged in one round trip, errors stand in their places."""
     service, credential, room, body = await _opened(request)
@@ -115,12 +127,16 @@ async def predict_batch(request: Request) -> Response:
     found = iter(records)
     outcomes = [item if isinstance(item, ServiceError) else next(found) for item in asked]
     results = [
-        outcome.under(index).problem() if isinstance(outcome, ServiceError) else next(answers)
-        for index, outcome in enumerate(outcomes)
+        outcome if isinstance(outcome, ServiceError) else next(answers) for outcome in outcomes
     ]
-    return json_response({"predictions": results})
+    told = [
+        result.under(index).problem() if isinstance(result, ServiceError) else result
+        for index, result in enumerate(results)
+    ]
+    return json_response({"predictions": told})
 
 
+@needs("predict")
 async def log_answer(request: Request) -> Response:
     """Log an answer that was made elsewhere; feedback on it joins."""
     service, credential, room, body = await _opened(request)
@@ -130,6 +146,7 @@ async def log_answer(request: Request) -> Response:
     return json_response(answer)
 
 
+@needs("predict")
 async def score(request: Request) -> Response:
     """Return the rewards that a reward model gives to some outputs; nothing is logged."""
     _, _, room, body = await _opened(request)
@@ -140,8 +157,7 @@ async def score(request: Request) -> Response:
 async def _opened(request: Request) -> tuple[Service, Credential, Stages, bytes]:
     """Return the service, who asks, the model's room and the body, once the key is found good."""
     service = service_of(request)
-    credential = service.keychain.open(request.headers.get("authorization"))
-    credential.require("predict")
+    credential = admitted(request)
     room = service.room(request.path_params["model"])
     body = await body_of(request, limit=service.settings.max_body_bytes)
     return service, credential, room, body
@@ -170,46 +186,87 @@ def _in_its_place(work: Callable[[T], R]) -> Callable[[T], R | ServiceError]:
 
 async def _log(
     service: Service, credential: Credential, room: Stages, records: list[Prediction]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, Any] | ServiceError]:
+    """Log the answers for which there is room, and return each as its client gets it.
+
+    What is not in the log is refused or answered without an id, by `on_store_down`.
+    """
     how: dict[str, Any] = {
         "window_s": service.settings.window_s,
         "reader": "read" in credential.scopes,
     }
-    try:
-        addresses = await room.journal.append(records)
-    except Unavailable:
-        if service.settings.on_store_down == "refuse":
-            raise
-        return [render(record, None, None, **how) for record in records]
     seal, model = service.keyring.seal, room.registry.model
-    return [
-        render(record, seal("prediction", model, address), address, **how)
-        for record, address in zip(records, addresses, strict=True)
-    ]
+    refuse = service.settings.on_store_down == "refuse"
+    places = await _places(service, room, records)
+    lost = [place for place in places if isinstance(place, Unavailable)]
+    if refuse and len(lost) == len(places):
+        raise lost[0]
+    answers: list[dict[str, Any] | ServiceError] = []
+    for record, place in zip(records, places, strict=True):
+        if isinstance(place, Address):
+            answers.append(render(record, seal("prediction", model, place), place, **how))
+        else:
+            answers.append(place if refuse else render(record, None, None, **how))
+    return answers
+
+
+async def _places(
+    service: Service, room: Stages, records: list[Prediction]
+) -> list[Address | Unavailable]:
+    """Log answers; returns where each is, or why it is not in the log."""
+    health = service.store.health
+    refused = [health.no_room(audited=record.audited) for record in records]
+    kept = [record for record, why in zip(records, refused, strict=True) if why is None]
+    try:
+        logged = iter(await room.journal.append(kept) if kept else ())
+    except Unavailable as error:
+        return [why or error for why in refused]
+    return [why or next(logged) for why in refused]
 
 
 # --- feedback ---------------------------------------------------------------------------------
 
 
+@needs("feedback")
 async def feedback(request: Request) -> Response:
     """Accept one signal. 202 means: durable as the receipt says, and learned exactly once."""
-    service, credential, body = await _heard(request)
-    receipt = await service.ingest.accept(
-        parse_feedback(body), key=request.headers.get("idempotency-key"), **_speaker(credential)
-    )
-    return json_response(receipt.render(), 202)
+    try:
+        service, speaker, body = await _heard(request)
+    except Unauthorized as no_key:
+        return await _by_id_alone(request, no_key)
+    return await _accepted(service, speaker, request, body)
 
 
+async def _by_id_alone(request: Request, no_key: Unauthorized) -> Response:
+    """Accept what is said without any key, where the model allows that; else it is as `no_key`."""
+    service = service_of(request)
+    if not is_anonymous(request) or not service.ingest.public:
+        raise no_key
+    body = await body_of(request, limit=service.settings.max_body_bytes)
+    try:
+        return await _accepted(service, OWN, request, body)
+    except Unauthorized:
+        raise no_key from None
+
+
+async def _accepted(service: Service, speaker: Speaker, request: Request, body: bytes) -> Response:
+    key = request.headers.get("idempotency-key")
+    receipt = await service.ingest.accept(parse_feedback(body), speaker, key=key)
+    return json_response(receipt.render(), 202, receipt.headers)
+
+
+@needs("feedback")
 async def feedback_batch(request: Request) -> Response:
     """Accept several signals, each by itself."""
-    service, credential, body = await _heard(request)
+    service, speaker, body = await _heard(request)
     batch = parse(FeedbackBatchRequest, body)
     signals: list[FeedbackRequest | ServiceError] = [
         _item(parse_feedback, item) for item in batch.items
     ]
-    results = await service.ingest.accept_many(signals, **_speaker(credential))
-    if results and all(isinstance(result, Unavailable) for result in results):
-        raise Unavailable("the store does not answer; nothing was accepted")
+    results = await service.ingest.accept_many(signals, speaker)
+    unavailable = [result for result in results if isinstance(result, Unavailable)]
+    if unavailable and len(unavailable) == len(results):
+        raise unavailable[0]
     statuses = [result.status for result in results if isinstance(result, Receipt)]
     return json_response(
         {
@@ -225,10 +282,6 @@ async def feedback_batch(request: Request) -> Response:
     )
 
 
-def _speaker(credential: Credential) -> dict[str, Any]:
-    return {"credential": credential.name, "auditor": "audit" in credential.scopes}
-
-
 def _item(check: Callable[[bytes], R], item: Any) -> R | ServiceError:
     """Check one item of a batch; returns it, or the error in its place."""
     try:
@@ -237,22 +290,24 @@ def _item(check: Callable[[bytes], R], item: Any) -> R | ServiceError:
         return error
 
 
-async def _heard(request: Request) -> tuple[Service, Credential, bytes]:
+async def _heard(request: Request) -> tuple[Service, Speaker, bytes]:
     """Return the service, who speaks, and the body."""
     service = service_of(request)
-    credential = service.keychain.open(request.headers.get("authorization"))
-    credential.require("feedback")
-    return service, credential, await body_of(request, limit=service.settings.max_body_bytes)
+    credential = admitted(request)
+    body = await body_of(request, limit=service.settings.max_body_bytes)
+    return service, Speaker.of(credential), body
 
 
 # --- health -----------------------------------------------------------------------------------
 
 
+@needs("nothing")
 async def livez(request: Request) -> Response:
     """Say that the process serves. Touches nothing."""
     return json_response({"live": True})
 
 
+@needs("nothing")
 async def readyz(request: Request) -> Response:
     """Say whether store, weights, learner and gatekeeper are there, and how durable a 2xx is."""
     state = await service_of(request).ready()

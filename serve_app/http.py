@@ -37,7 +37,7 @@ def problem(error: ServiceError, request: Request) -> Response:
     """Return an error in the form of RFC 9457."""
     request_id = request.headers.get("x-request-id") or uuid4().hex
     body = error.problem(instance=request.url.path, request_id=request_id)
-    headers = {"x-request-id": request_id}
+    headers = {"x-request-id": request_id, **error.headers}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
     if error.status == 401:

@@ -26,7 +26,7 @@ from online_learner import auth, config
 from online_learner.errors import ConfigError, Unavailable
 from online_learner.settings import Settings
 from online_learner.stages import check_model
-from online_learner.store import Store, open_store
+from online_learner.store import Health, Store, open_store
 from serve_app.guardian import Guardian
 
 READY_S = 120.0
@@ -35,12 +35,13 @@ _INGRESS_PORTS = 40
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the running system is, and the key that it takes."""
+    """Where the running system is, the key that it takes, and what is wrong with its store."""
 
     url: str
     key: str
     store: str
     pid: int
+    warning: str = ""
 
     def write(self, data_dir: Path) -> None:
         """Leave a note for the command line, readable by this user only."""
@@ -75,9 +76,10 @@ def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000) ->
             check_model(spec)
         store_url = stack.enter_context(_store(settings))
         settings = settings.model_copy(update={"store": store_url})
-        key = os.environ.get("OL_API_KEY") or _kept_key(settings.data_dir)
-        asyncio.run(_prepare(settings, key))
-        endpoint = Endpoint(f"http://{host}:{port}", key, store_url, os.getpid())
+        key = auth.given("OL_API_KEY") or _kept_key(settings.data_dir)
+        health = asyncio.run(_prepare(settings, key))
+        warning = "" if health.reliable else health.sentence()
+        endpoint = Endpoint(f"http://{host}:{port}", key, store_url, os.getpid(), warning)
         stack.enter_context(_ray(settings, folder, host, port))
         _wait_until_ready(endpoint.url)
         endpoint.write(settings.data_dir)
@@ -127,7 +129,10 @@ def _check_port(host: str, port: int) -> None:
 def _store(settings: Settings) -> Iterator[str]:
     """Keep the store open, and so the bundled one running, until the end."""
     runner = asyncio.Runner()
-    store: Store = runner.run(open_store(settings.store, data_dir=settings.data_dir))
+    opening = open_store(
+        settings.store, data_dir=settings.data_dir, maxmemory_bytes=settings.maxmemory_bytes
+    )
+    store: Store = runner.run(opening)
     store.keep_running()
     try:
         yield store.url
@@ -145,10 +150,11 @@ def _kept_key(data_dir: Path) -> str:
     return path.read_text().strip()
 
 
-async def _prepare(settings: Settings, key: str) -> None:
+async def _prepare(settings: Settings, key: str) -> Health:
     async with await open_store(settings.store) as store:
         await config.publish(store, settings)
         await auth.allow_ours(store, key, name="up")
+        return store.health
 
 
 @contextlib.contextmanager

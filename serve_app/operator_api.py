@@ -10,16 +10,19 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from online_learner import explain, lane, operate, release
-from online_learner.auth import Credential, Scope
+from online_learner.auth import Credential
 from online_learner.errors import Invalid, ServiceError, did_you_mean, json_pointer
 from online_learner.explain.signals import find
 from online_learner.requests import Request as Schema
 from online_learner.stages import Stages
+from serve_app.access import allowed, needs
 from serve_app.http import body_of, no_route, parse, problem, wrong_method
 from serve_app.openapi import document
 from serve_app.service import Service
+from serve_app.session_api import add_session
 
 
 class PromoteRequest(Schema):
@@ -69,7 +72,9 @@ def operator_api() -> FastAPI:
     _signals(app)
     _operations(app)
     _releases(app)
-    app.add_api_route("/openapi.json", lambda: document(app, _BODIES), include_in_schema=False)
+    add_session(app)
+    page = needs("nothing")(lambda: document(app, _BODIES))
+    app.add_api_route("/openapi.json", page, include_in_schema=False)
     return app
 
 
@@ -78,22 +83,13 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _allowed(scope: Scope) -> Any:
-    def check(request: Request) -> Credential:
-        credential = _service(request).keychain.open(request.headers.get("authorization"))
-        credential.require(scope)
-        return credential
-
-    return Depends(check)
-
-
 def _room(request: Request, model: str) -> Stages:
     return _service(request).room(model)
 
 
-Reader = Annotated[Credential, _allowed("read")]
-Auditor = Annotated[Credential, _allowed("audit")]
-Operator = Annotated[Credential, _allowed("operate")]
+Reader = Annotated[Credential, allowed("read")]
+Auditor = Annotated[Credential, allowed("audit")]
+Operator = Annotated[Credential, allowed("operate")]
 Services = Annotated[Service, Depends(_service)]
 Room = Annotated[Stages, Depends(_room)]
 
@@ -126,13 +122,13 @@ def _reads(app: FastAPI) -> None:
         now = time.time()
         rooms = service.rooms.values()
         found = [await explain.status(room.registry, room.policy, now=now) for room in rooms]
-        return {"durability": service.ingest.durability, "models": found}
+        return {**service.store.health.describe(), "models": found}
 
     @app.get("/v1/models/{model}")
     async def model(_: Reader, service: Services, room: Room) -> dict[str, Any]:
         """Tell who answers, what is tested and how long still, and how far the learner is."""
         status = await explain.status(room.registry, room.policy, now=time.time())
-        return {**status, "durability": service.ingest.durability}
+        return {**status, **service.store.health.describe()}
 
     @app.get("/v1/models/{model}/versions")
     async def versions(_: Reader, room: Room) -> dict[str, Any]:
@@ -301,8 +297,15 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    allowed = (error.headers or {}).get("Allow")
-    return no_route(request) if allowed is None else wrong_method(request, allowed)
+    if error.status_code != 405:
+        return no_route(request)
+    taken = [
+        method
+        for route in request.app.routes
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods
+    ]
+    return wrong_method(request, ", ".join(sorted(taken)))
 
 
 async def _defect(request: Request, error: Exception) -> Response:

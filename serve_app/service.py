@@ -22,12 +22,13 @@ from online_learner.ids import Address, Keyring, Kind, model_hash
 from online_learner.ingest import Ingest
 from online_learner.settings import Settings
 from online_learner.stages import Stages
-from online_learner.store import Store, open_store
+from online_learner.store import Health, Store, open_store
 from online_learner.store.keys import Keys
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+KEYS_S = 0.25  # a key that is revoked is out within a second
 COALESCE_S = 0.05
 READ_BACK_S = 30.0
 
@@ -44,6 +45,7 @@ class Service:
         self.admissions: dict[str, Admission] = {}
         self.ingest = Ingest(store, keyring, self.admissions, settings.window_s)
         self._config_version = 0
+        self._told: tuple[str, str, bool] | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     @classmethod
@@ -52,9 +54,12 @@ class Service:
         store = await open_store(store_url, data_dir=data_dir)
         settings = await config.fetch(store)
         service = cls(store, settings, Keyring.load(data_dir))
-        service.ingest.durability = await store.durability()
+        service._heed(store.health)
+        await service.keychain.refresh(store)
         await service._follow_config()
+        service._spawn("keys", service._poll_keys, longest_wait_s=KEYS_S)
         service._spawn("config", service._poll_config)
+        service._spawn("store", service._poll_store)
         return service
 
     async def close(self) -> None:
@@ -84,15 +89,33 @@ class Service:
 
     # --- following ----------------------------------------------------------------------------
 
-    def _spawn(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        self._tasks[name] = asyncio.create_task(_forever(name, work))
+    def _spawn(
+        self, name: str, work: Callable[[], Awaitable[None]], *, longest_wait_s: float = 2.0
+    ) -> None:
+        self._tasks[name] = asyncio.create_task(_forever(name, work, longest_wait_s))
+
+    async def _poll_keys(self) -> None:
+        await asyncio.sleep(KEYS_S)
+        await self.keychain.refresh(self.store)
 
     async def _poll_config(self) -> None:
         await asyncio.sleep(POLL_S)
         await self._follow_config()
 
+    async def _poll_store(self) -> None:
+        await asyncio.sleep(POLL_S)
+        self._heed(await self.store.look())
+
+    def _heed(self, health: Health) -> None:
+        """Take to heart what the store says of itself; what gets worse or better is logged."""
+        told = (health.durability, health.promise.reason, health.evicts)
+        if told != self._told:
+            self._told = told
+            level = logging.INFO if health.reliable else logging.WARNING
+            log.log(level, "%s", health.sentence())
+        self.ingest.durability = health.durability
+
     async def _follow_config(self) -> None:
-        await self.keychain.refresh(self.store)
         version = await config.version(self.store)
         if version == self._config_version:
             return
@@ -155,8 +178,8 @@ class Service:
 
     async def ready(self) -> dict[str, Any]:
         """Return what readiness rests on; `ready` is false while anything is missing."""
-        durability = await self.store.durability()
-        self.ingest.durability = durability
+        health = await self.store.look()
+        self._heed(health)
         models = {}
         for model in self.settings.models:
             room = self.rooms.get(model)
@@ -169,11 +192,11 @@ class Service:
                 "learner": bool(beats[0]),
                 "gatekeeper": bool(beats[1]),
             }
-        ready = all(all(parts.values()) for parts in models.values())
-        return {"ready": ready, "durability": durability, "models": models}
+        ready = all(all(parts.values()) for parts in models.values()) and not health.evicts
+        return {"ready": ready, **health.describe(), "models": models}
 
 
-async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
+async def _forever(name: str, work: Callable[[], Awaitable[None]], longest_wait_s: float) -> None:
     """Do the work again and again; what goes wrong is logged, and tried again with backoff."""
     wait_s, task = 0.05, asyncio.current_task()
     assert task is not None
@@ -193,4 +216,4 @@ async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
         if time.monotonic() - started > READ_BACK_S:
             wait_s = 0.05
         await asyncio.sleep(wait_s)
-        wait_s = min(2.0, wait_s * 2)
+        wait_s = min(longest_wait_s, wait_s * 2)

@@ -93,18 +93,19 @@ class Writer:
     async def _run(self) -> None:
         async with await open_store(self._store_url, data_dir=self._data_dir) as store:
             keyring = Keyring.load(self._data_dir)
-            spec, stages, stage = None, None, None
+            place, stages, stage = None, None, None
             while not self._stopping.is_set():
                 self._came_around = time.monotonic()
                 try:
-                    found = await self._beat(store, spec)
-                    if stages is None or found != spec:
-                        spec = found
-                        trains = self.role == "learner"
-                        stages = Stages(store, keyring, self.model, spec, trains=trains)
+                    found = await self._beat(store, place)
+                    if stages is None or found != place:
+                        place = found
+                        stages = self._stages(store, keyring, *place)
                         stage = self._pick(stages)
                     assert stage is not None
                     await stage.turn(block_ms=BLOCK_MS)
+                    if self.role == "gatekeeper":
+                        await stages.retention.trim_when_due()
                 except Fenced as error:
                     log.warning("%s; standing by", error)
                     await self._stand_by(store)
@@ -112,18 +113,24 @@ class Writer:
                     log.warning("%s of '%s': %s", self.role, self.model, error)
                     await asyncio.sleep(0.2)
 
-    async def _beat(self, store: Store, spec: ModelSpec | None) -> ModelSpec:
-        """Show that the writer is alive, and look whether its configuration has changed."""
+    def _stages(self, store: Store, keyring: Keyring, spec: ModelSpec, window_s: float) -> Stages:
+        trains = self.role == "learner"
+        return Stages(store, keyring, self.model, spec, window_s=window_s, trains=trains)
+
+    async def _beat(
+        self, store: Store, known: tuple[ModelSpec, float] | None
+    ) -> tuple[ModelSpec, float]:
+        """Show that the writer is alive, and look whether its model, or the window, has changed."""
         now = time.monotonic()
-        if spec is not None and now - self._beat_at < BEAT_S:
-            return spec
+        if known is not None and now - self._beat_at < BEAT_S:
+            return known
         self._beat_at = now
         settings = await config.fetch(store)
-        spec = settings.model(self.model)
+        known = settings.model(self.model), settings.window_s
         key = Keys(self.model).heartbeat(self.role)
         beat = json.dumps({"pid": os.getpid(), "at": time.time()})
-        await store.call("SET", key, beat, "EX", BEAT_EXPIRES_S)
-        return spec
+        await store.essential("SET", key, beat, "EX", BEAT_EXPIRES_S)
+        return known
 
     async def _stand_by(self, store: Store) -> None:
         """Wait while the successor lives; Serve may still stop it, and then this one goes on."""

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -22,10 +23,12 @@ from typer.testing import CliRunner, Result
 
 from online_learner import auth
 from online_learner.cli import app, doctor, output
-from online_learner.cli.starting import _until_stopped
+from online_learner.cli.starting import _announce, _until_stopped
 from online_learner.settings import Settings
 from online_learner.store import open_store
 from online_learner.store.embedded import socket_path
+from online_learner.store.probe import Health, Memory, Promise
+from serve_app.local import Endpoint
 
 OK, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 COMMAND = [sys.executable, "-m", "online_learner.cli"]
@@ -536,6 +539,19 @@ def test_a_terminal_gets_a_table(
     assert "─" in printed
 
 
+def test_up_says_aloud_that_its_store_is_not_durable(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """With the reason and the cure; where all is well, there is no warning."""
+    settings = Settings.parse({"models": {}, "data_dir": tmp_path})
+    health = Health(Promise("none", "it keeps no log", "switch it on"))
+    for warning in ("", health.sentence()):
+        _announce(Endpoint("http://x", "key", "store", 1, warning), settings, "localhost")
+        told = capsys.readouterr().out
+        assert ("WARNING" in told) == bool(warning)
+        assert warning in told
+
+
 # --- doctor -----------------------------------------------------------------------------------
 
 
@@ -620,6 +636,16 @@ def test_doctor_sees_stale_folders_of_ray(tmp_path: Path) -> None:
     assert list(doctor.stale_ray_folders(tmp_path)) == [tmp_path / "ol-0badcafe"]
 
 
+@pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="there is no memory to write to")
+def test_doctor_sees_a_folder_in_memory() -> None:
+    """A power cut takes it, whatever the store promises; what is on a disk is no matter."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        found = list(doctor.folder(Path(folder), running=False))
+        assert any("power cut" in finding.message for finding in found)
+    assert not doctor.is_in_memory(Path("/proc"))
+    assert doctor.is_in_memory(Path("/dev/shm"))
+
+
 def test_doctor_sees_a_port_that_is_taken(examine: Callable[..., Any]) -> None:
     """A port that somebody listens on is a problem where nothing of ours runs."""
     with socket.socket() as taken:
@@ -682,8 +708,31 @@ def test_doctor_sees_a_server_that_is_too_old() -> None:
     """Versions are held against the least that will do."""
     assert doctor._server({"redis_version": "6.2.7"}).level == "problem"
     assert doctor._server({"redis_version": "7.2.4", "valkey_version": "8.0.1"}).level == "ok"
-    assert doctor._memory({"used_memory": 80, "maxmemory": 100}).level == "warning"
-    assert doctor._durability("fsynced", {"aof_last_write_status": "err"}).level == "problem"
+
+
+@pytest.mark.parametrize(
+    ("used", "level", "words"),
+    [(10, "ok", "used"), (70, "warning", "only audited"), (95, "problem", "feedback is refused")],
+)
+def test_doctor_sees_a_store_that_fills_up(used: int, level: str, words: str) -> None:
+    """What gives way already is said, and how to make room."""
+    found = doctor._memory(Memory(used << 20, 100 << 20))
+    assert found.level == level
+    assert f"{used} of 100 MiB used" in found.message
+    assert words in found.message
+    assert bool(found.cure) == (level != "ok")
+
+
+@pytest.mark.parametrize(
+    ("durability", "level"),
+    [("fsynced", "ok"), ("os", "warning"), ("none", "problem"), ("unknown", "warning")],
+)
+def test_doctor_hands_on_why_the_store_is_not_durable(durability: Any, level: str) -> None:
+    """The reason and the cure are those that the probe found."""
+    found = doctor._durability(Promise(durability, "because", "do this"))
+    assert (found.level, found.cure) == (level, "do this")
+    assert found.message.startswith(f"{durability}: ")
+    assert found.message.endswith("; because")
 
 
 def test_doctor_asks_the_running_service(

@@ -59,7 +59,7 @@ async def test_the_builders_publish_what_serve_yaml_says(
 
     monkeypatch.setenv("REDIS_URL", server.url)
     monkeypatch.setenv("OL_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("OL_API_KEY", "ol_key")
+    monkeypatch.setenv("OL_API_KEY", "ol_" + "k" * 32)
     builders = {"build_gateway": app.build_gateway, "build_model": app.build_model}
     for application in deployed["applications"]:
         build = builders[application["import_path"].partition(":")[2]]

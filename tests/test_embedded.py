@@ -45,12 +45,12 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture
-def ensure() -> Iterator[Callable[[Path], EmbeddedServer]]:
+def ensure() -> Iterator[Callable[..., EmbeddedServer]]:
     """Return `EmbeddedServer.ensure`; what it starts is stopped after the test."""
     with contextlib.ExitStack() as started:
 
-        def ensure(data_dir: Path) -> EmbeddedServer:
-            found = EmbeddedServer.ensure(data_dir)
+        def ensure(data_dir: Path, **options: Any) -> EmbeddedServer:
+            found = EmbeddedServer.ensure(data_dir, **options)
             started.callback(found.stop)
             return found
 
@@ -109,6 +109,19 @@ def test_it_starts_private_and_durable(home: Path, ensure: Any) -> None:
     assert config["maxmemory-policy"] == "noeviction"
     assert stat.S_IMODE(server.socket_path.stat().st_mode) == 0o700
     assert stat.S_IMODE((home / "store").stat().st_mode) == 0o700
+
+
+def test_its_memory_is_planned(home: Path, ensure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the machine's, 4 GiB at most; or as much as is said."""
+
+    def limit(name: str, memory_bytes: int, **options: Any) -> int:
+        monkeypatch.setattr(embedded, "host_memory_bytes", lambda: memory_bytes)
+        with client(ensure(home / name, **options)) as opened:
+            return int(opened.config_get("maxmemory")["maxmemory"])
+
+    assert limit("small", 2 << 30) == 512 << 20
+    assert limit("large", 64 << 30) == 4 << 30
+    assert limit("told", 64 << 30, maxmemory_bytes=100 << 20) == 100 << 20
 
 
 def test_a_running_server_is_reused(home: Path, ensure: Any) -> None:

@@ -102,7 +102,7 @@ def test_recheck(ask: Callable[..., Result]) -> None:
     assert result.exit_code == 0, result.output
     assert "1 of 1 verdicts rest on a test" in result.stdout
     found = json.loads(ask("verdicts", "web", "--recheck", "--json").stdout)
-    assert found == {"checked": 1, "worst": 0.0, "wrong": []}
+    assert found == {"checked": 1, "too_old": 0, "worst": 0.0, "wrong": []}
 
 
 async def test_recheck_finds_what_was_changed(service: Any, ask: Callable[..., Result]) -> None:

@@ -17,7 +17,6 @@ import httpx2
 import pytest
 
 from online_learner import auth, config
-from online_learner.errors import ConfigError
 from online_learner.ids import Address, Keyring
 from online_learner.settings import ModelSpec
 from online_learner.stages import Stages
@@ -251,27 +250,6 @@ async def test_why_a_label_is_asked_for_is_not_for_everyone(
         story = http.get(path).json()
         assert story["prediction"]["ask"] == {"reason": "audit", "probability": 1.0}
     assert predict(http)["ask"]["reason"] == "audit"
-
-
-async def scopes_of(store: Any, key: str) -> set[str]:
-    """Return what a key may do."""
-    keychain = auth.Keychain()
-    await keychain.refresh(store)
-    return set(keychain.open(f"Bearer {key}").scopes)
-
-
-async def test_the_applications_key_is_no_auditors(
-    store: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may do all but `audit`; a key for auditors is named in the environment."""
-    await auth.allow_ours(store, "ol_app", name="up")
-    assert await scopes_of(store, "ol_app") == set(auth.SCOPES) - {"audit"}
-    monkeypatch.setenv("OL_AUDIT_KEY", "ol_audit")
-    await auth.allow_ours(store, None, name="up")
-    assert await scopes_of(store, "ol_audit") == {"feedback", "audit", "read"}
-    assert await scopes_of(store, "ol_app") == set(auth.SCOPES) - {"audit"}
-    with pytest.raises(ConfigError, match="give auditors another one"):
-        await auth.allow_ours(store, "ol_audit", name="up")
 
 
 # --- what is wrong with a body ----------------------------------------------------------------

@@ -26,12 +26,13 @@ from hypothesis.stateful import (
 from online_learner.admit import Admission, target_value
 from online_learner.errors import Invalid, NotFound, ServiceError, Unavailable, WindowClosed
 from online_learner.ids import Address, Keyring
-from online_learner.ingest import GROUP_MAX, Ingest, Receipt, source_of
+from online_learner.ingest import GROUP_MAX, Ingest, Receipt
 from online_learner.journal import Journal
 from online_learner.loop import Loop
 from online_learner.requests import read_feedback
 from online_learner.schema import Feedback, Prediction
 from online_learner.settings import ModelSpec, Settings
+from online_learner.speaker import Speaker
 from online_learner.stages import make_rules, make_signals
 from online_learner.store import Store, open_store
 from online_learner.store.keys import Keys
@@ -66,9 +67,9 @@ class Door:
     async def say(self, prediction_id: str, *said: Any, **fields: Any) -> Receipt:
         """Send one signal: `kind, value`, or thumbs up.
 
-        `credential` and `key` are the request's, all other fields the body's.
+        `speaker` and `key` are the request's, all other fields the body's.
         """
-        request = {name: fields.pop(name) for name in ("credential", "key") if name in fields}
+        request = {name: fields.pop(name) for name in ("speaker", "key") if name in fields}
         body = {"prediction_id": prediction_id, "kind": "thumbs", "value": True}
         body |= dict(zip(("kind", "value"), said, strict=False)) | fields
         return await self.ingest.accept(read_feedback(body), **request)
@@ -155,8 +156,7 @@ async def test_the_loop_hands_on_what_the_store_promises(loop: Loop) -> None:
 @pytest.mark.parametrize(
     ("fields", "source"),
     [
-        ({}, "key:local"),
-        ({"credential": "k1"}, "key:k1"),
+        ({}, "key:k1"),
         ({"user_id": "ada"}, "human:ada"),
         ({"source": {"id": "ada"}}, "human:ada"),
         ({"source": {"type": "system", "id": "rules"}}, "system:rules"),
@@ -164,10 +164,9 @@ async def test_the_loop_hands_on_what_the_store_promises(loop: Loop) -> None:
     ],
 )
 def test_who_says_it(fields: dict[str, Any], source: str) -> None:
-    """The source of the body, else its user, else the credential itself."""
-    credential = fields.pop("credential", "local")
+    """The source of the body, else its user, else the API key itself."""
     body = {"prediction_id": "x", "kind": "thumbs", "value": True, **fields}
-    assert source_of(read_feedback(body), credential) == source
+    assert Speaker("k1").source(read_feedback(body), None, "1-0") == source
 
 
 # --- once -------------------------------------------------------------------------------------
@@ -208,12 +207,12 @@ async def test_a_key_is_not_moved_to_another_prediction(door: Door) -> None:
     assert await outcomes(door.say(other, idempotency_key="k")) == ["idempotency_key_reused"]
 
 
-async def test_keys_belong_to_a_credential_and_a_model(door: Door) -> None:
+async def test_idempotency_keys_belong_to_an_api_key_and_a_model(door: Door) -> None:
     """Two clients, or one client on two models, may use the same key."""
     web, topic = await door.predict(), await door.predict("topic")
-    for credential in ("k1", "k2"):
+    for name in ("k1", "k2"):
         for prediction_id in (web, topic):
-            receipt = await door.say(prediction_id, credential=credential, idempotency_key="k")
+            receipt = await door.say(prediction_id, speaker=Speaker(name), idempotency_key="k")
             assert receipt.status == "accepted"
     assert len(await door.taken()) == 2
     assert len(await door.taken("topic")) == 2
@@ -254,7 +253,7 @@ async def test_without_a_key_another_value_supersedes(door: Door) -> None:
     [
         ({"user_id": "ada"}, {"user_id": "bob"}),
         ({"user_id": "ada"}, {"source": {"type": "system", "id": "ada"}}),
-        ({"credential": "k1"}, {"credential": "k2"}),
+        ({"speaker": Speaker("k1")}, {"speaker": Speaker("k2")}),
         ({}, {"kind": "correction"}),
         ({"user_id": "a|b"}, {"user_id": "a"}),
         ({"user_id": "a\0b"}, {"user_id": "a"}),
@@ -1010,12 +1009,12 @@ class Said:
     user_id: str | None
     comment: str | None
     idempotency_key: str | None
-    credential: str
+    speaker: Speaker
 
     @property
     def source(self) -> str:
         """Who says it."""
-        return f"human:{self.user_id}" if self.user_id else f"key:{self.credential}"
+        return f"human:{self.user_id}" if self.user_id else f"key:{self.speaker.name}"
 
     def fields(self) -> dict[str, Any]:
         """Return the request's fields, without those that are left out."""
@@ -1029,7 +1028,7 @@ anything_said = st.builds(
     user_id=st.sampled_from([None, "ada", "bob"]),
     comment=st.sampled_from([None, "why"]),
     idempotency_key=st.sampled_from([None, None, "k1", "k2"]),
-    credential=st.sampled_from(["c1", "c2"]),
+    speaker=st.sampled_from([Speaker("k1"), Speaker("k2")]),
 )
 
 
@@ -1095,7 +1094,7 @@ class DoorMachine(RuleBasedStateMachine):
     def decide(self, prediction_id: str, said: Said, reply: Any) -> str:
         """Say what has to become of one signal, and take note of it."""
         body = (prediction_id, said.kind, said.value, said.source, said.comment)
-        key = said.idempotency_key and (said.credential, said.idempotency_key)
+        key = said.idempotency_key and (said.speaker, said.idempotency_key)
         if key in self.seen:
             known, feedback_id = self.seen[key]
             if known != body:

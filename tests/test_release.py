@@ -37,7 +37,12 @@ from policies.signals import Signals
 OpenLoop = Callable[..., Awaitable[Loop]]
 MakeSettings = Callable[..., Settings]
 
-WEB = {"learner": "the_learner:Wary", "batch_max": 4, "publish_s": 0.0}
+WEB = {
+    "learner": "the_learner:Wary",
+    "batch_max": 4,
+    "publish_s": 0.0,
+    "validation": "policies.validation:Accept",  # they say opposite things of one input
+}
 
 
 @pytest.fixture

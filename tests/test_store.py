@@ -14,12 +14,45 @@ import pytest
 from redis.exceptions import ResponseError
 
 from online_learner.errors import ConfigError, Unavailable
-from online_learner.store import SCRIPTS, Durability, Store, open_store
+from online_learner.store import SCRIPTS, Store, open_store
 from online_learner.store.embedded import EmbeddedServer
 from online_learner.store.keys import Keys, said_field
 
 KEYS = Keys("web")
 JOURNAL = [KEYS.predictions, KEYS.audits, KEYS.feedback, KEYS.served]
+
+COMMIT = [
+    KEYS.fence("learner"),
+    KEYS.steps,
+    KEYS.quarantine,
+    KEYS.checkpoint("learner"),
+    KEYS.aliases,
+    KEYS.resets,
+]
+STEP = {"fence": "1", "lineage": 1, "steps": [{"id": "1-1", "record": "{}"}], "quarantine": []}
+DECIDE = [
+    KEYS.fence("gatekeeper"),
+    KEYS.checkpoint("gatekeeper"),
+    KEYS.evidence,
+    KEYS.verdicts,
+    KEYS.aliases,
+    KEYS.feedback,
+    KEYS.pinned,
+    KEYS.checkpoint("learner"),
+]
+TRIM = [
+    KEYS.checkpoint("learner"),
+    KEYS.checkpoint("gatekeeper"),
+    KEYS.released,
+    KEYS.trimmed,
+    KEYS.predictions,
+    KEYS.audits,
+    KEYS.feedback,
+    KEYS.steps,
+    KEYS.quarantine,
+    KEYS.served,
+    KEYS.evidence,
+]
 
 
 REDIS = shutil.which("redis-server")
@@ -261,17 +294,10 @@ class TestContract:
             "quarantine": [{"entry": "1-1", "record": "{}"}],
             "checkpoint": {"meta": "m", "sha": "s", "mac": "c"},
         }
-        names = [
-            KEYS.fence("learner"),
-            KEYS.steps,
-            KEYS.quarantine,
-            KEYS.checkpoint("learner"),
-            KEYS.aliases,
-        ]
-        assert await store.run("commit_step", names, [json.dumps(head), b"blob"]) == b"fenced"
+        assert await store.run("commit_step", COMMIT, [json.dumps(head), b"blob"]) == b"fenced"
         assert await store.call("DBSIZE") == 1
         head["fence"] = "2"
-        assert await store.run("commit_step", names, [json.dumps(head), b"blob"]) == b"ok"
+        assert await store.run("commit_step", COMMIT, [json.dumps(head), b"blob"]) == b"ok"
         assert await store.call("DBSIZE") == 4
         assert (await store.hash(KEYS.checkpoint("learner")))[b"blob"] == b"blob"
 
@@ -294,22 +320,34 @@ class TestContract:
             "control": "{}",
             "state": {"meta": "m", "sha": "s", "mac": "c"},
         }
-        names = [
-            KEYS.fence("gatekeeper"),
-            KEYS.checkpoint("gatekeeper"),
-            KEYS.evidence,
-            KEYS.verdicts,
-            KEYS.aliases,
-            KEYS.feedback,
-            KEYS.pinned,
-            KEYS.checkpoint("learner"),
-        ]
-        assert await store.run("decide", names, [json.dumps(head | change)]) == reply
+        assert await store.run("decide", DECIDE, [json.dumps(head | change)]) == reply
         assert (await store.hash(KEYS.aliases))[b"doc"] == b"before"
         assert await store.call("DBSIZE") == 2
-        assert await store.run("decide", names, [json.dumps(head)]) == b"ok"
+        assert await store.run("decide", DECIDE, [json.dumps(head)]) == b"ok"
         assert (await store.hash(KEYS.aliases))[b"doc"] == b"after"
         assert await store.call("DBSIZE") == 6
+
+    # --- a full server ------------------------------------------------------------------------
+
+    async def test_what_makes_room_again_is_possible_when_the_server_is_full(
+        self, store: Store
+    ) -> None:
+        """At its limit it takes no answers and no signals, but commits, decisions and trimming."""
+        [entry] = await journal(store, "a")
+        await store.call("CONFIG", "SET", "maxmemory", "1")
+        try:
+            with pytest.raises(Unavailable, match="refuses writes"):
+                await journal(store, "b")
+            with pytest.raises(Unavailable, match="refuses writes"):
+                await store.call("INCR", KEYS.fence("learner"))
+            assert await store.essential("INCR", KEYS.fence("learner")) == 1
+            assert await store.essential("SET", "beat", "b", "EX", 5) == b"OK"
+            assert await store.run("commit_step", COMMIT, [json.dumps(STEP), b"blob"]) == b"ok"
+            assert await store.run("decide", DECIDE, ['{"verdicts": ["{}"]}']) == b"ok"
+            assert await store.run("trim", TRIM, [f"{entry}", "0-0", 10]) == 0
+        finally:
+            await store.call("CONFIG", "SET", "maxmemory", "0")
+        assert len(await store.range(KEYS.steps)) == len(await store.range(KEYS.verdicts)) == 1
 
     # --- refusals -----------------------------------------------------------------------------
 
@@ -343,44 +381,7 @@ class TestContract:
         assert await records(store) == ["b"]
 
 
-# --- durability and eviction ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "durability"),
-    [
-        ({"appendonly": "no", "appendfsync": "always"}, "none"),
-        ({"appendonly": "yes", "appendfsync": "no"}, "os"),
-        ({"appendonly": "yes", "appendfsync": "everysec"}, "os"),
-        ({"appendonly": "yes", "appendfsync": "always"}, "fsynced"),
-    ],
-)
-async def test_the_server_says_how_durable_it_is(
-    start_server: Callable[..., Any], options: dict[str, str], durability: Durability
-) -> None:
-    """The class is read from the server's own configuration."""
-    async with await open_store(start_server(**options).url) as store:
-        assert await store.durability() == durability
-
-
-async def test_the_bundled_server_is_as_durable_as_it_gets(server: EmbeddedServer) -> None:
-    """`auto` syncs every acknowledged write, and evicts nothing."""
-    async with await open_store(server.url) as store:
-        assert await store.durability() == "fsynced"
-        assert await store.eviction() == "noeviction"
-
-
-async def test_a_server_that_keeps_its_configuration_to_itself_is_unknown(
-    start_server: Callable[..., Any],
-) -> None:
-    """Where CONFIG is forbidden, nothing is promised, and everything else works."""
-    url = start_server().url
-    async with await open_store(url) as admin:
-        await admin.call("ACL", "SETUSER", "app", "on", ">pw", "~*", "&*", "+@all", "-config")
-    async with await open_store(url.replace("//", "//app:pw@")) as store:
-        assert await store.durability() == "unknown"
-        assert await store.eviction() == "unknown"
-        assert len(await journal(store, "a")) == 1
+# --- eviction ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

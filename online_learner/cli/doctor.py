@@ -26,6 +26,7 @@ from online_learner.ids import Keyring
 from online_learner.settings import Settings
 from online_learner.store import Durability, Store, open_store
 from online_learner.store.embedded import socket_path
+from online_learner.store.probe import Memory, Promise, mapping
 
 Level: TypeAlias = Literal["ok", "warning", "problem"]
 
@@ -34,7 +35,6 @@ OPTIONAL = ("torch",)
 LEAST_SERVER = {"redis": (7, 0), "valkey": (8, 0)}
 LEAST_DISK_BYTES = 1 << 30
 SKEW_WARNING_S, SKEW_PROBLEM_S = 1.0, 30.0
-MEMORY_WARNING = 0.7
 BEAT_LATE_S = 5.0
 LAG_WARNING_S = 10.0
 _RAY_FOLDER = re.compile(r"ol-[0-9a-f]{8}")
@@ -128,7 +128,21 @@ def folder(data_dir: Path, *, running: bool) -> Iterator[Finding]:
     else:
         state = "in use" if running else "there" if data_dir.exists() else "to be made"
         yield Finding("data_dir", "ok", f"{data_dir} ({state}, {free >> 30} GiB free)")
+    if is_in_memory(existing):
+        message = f"{existing} is in memory: a power cut takes all of it, whatever the store syncs"
+        yield Finding("data_dir", "warning", message, "set a data_dir on a disk")
     yield from leftovers(data_dir, running=running)
+
+
+def is_in_memory(path: Path) -> bool:
+    """Tell whether a path is on a file system that is only in memory."""
+    try:
+        lines = Path("/proc/mounts").read_text(errors="replace").splitlines()
+    except OSError:  # it is no Linux
+        return False
+    mounts = [(Path(place), kind) for _, place, kind, *_ in map(str.split, lines)]
+    above = [(len(place.parts), kind) for place, kind in mounts if path.is_relative_to(place)]
+    return bool(above) and max(above)[1] in ("tmpfs", "ramfs")
 
 
 def leftovers(data_dir: Path, *, running: bool) -> Iterator[Finding]:
@@ -250,20 +264,11 @@ def _bundled(data_dir: Path, *, running: bool) -> Finding:
 
 
 async def _opened(found: Store) -> AsyncIterator[Finding]:
-    info = await _info(found)
-    yield _server(info)
-    yield _durability(await found.durability(), info)
-    yield Finding("eviction", "ok", await found.eviction())  # open_store refuses all others
+    yield _server(mapping(await found.call("INFO", "server")))
+    yield _durability(found.health.promise)
+    yield Finding("eviction", "ok", found.health.eviction)  # open_store refuses all others
     yield await _clock(found)
-    yield _memory(info)
-
-
-async def _info(found: Store) -> dict[str, Any]:
-    reply = await found.call("INFO")
-    if isinstance(reply, dict):
-        return reply
-    lines = (line.partition(":") for line in reply.decode().splitlines())
-    return {name: value for name, colon, value in lines if colon}
+    yield _memory(found.health.memory)
 
 
 def _server(info: dict[str, Any]) -> Finding:
@@ -276,21 +281,18 @@ def _server(info: dict[str, Any]) -> Finding:
     return Finding("store", "ok", f"{kind} {version} answers")
 
 
-def _durability(durability: Durability, info: dict[str, Any]) -> Finding:
-    if info.get("aof_last_write_status", "ok") != "ok":
-        message = "the server could not write its log"
-        return Finding("durability", "problem", message, "see the server's log: is its disk full?")
-    if durability == "fsynced":
-        return Finding("durability", "ok", "fsynced: a 2xx survives kill -9 and power cuts")
-    if durability == "os":
-        message = "os: a 2xx survives kill -9, but not a power cut"
-        return Finding("durability", "warning", message, "CONFIG SET appendfsync always")
-    if durability == "none":
-        message = "none: what is acknowledged may be lost at any time"
-        cure = "CONFIG SET appendonly yes and appendfsync always, and both in redis.conf"
-        return Finding("durability", "problem", message, cure)
-    message = "unknown: the server does not say what a 2xx survives"
-    return Finding("durability", "warning", message, "allow CONFIG GET, or ask who runs it")
+_SURVIVES: dict[Durability, tuple[Level, str]] = {
+    "fsynced": ("ok", "a 2xx survives kill -9 and power cuts"),
+    "os": ("warning", "a 2xx survives kill -9, save for the last moments, and no power cut"),
+    "none": ("problem", "what is acknowledged may be lost at any time"),
+    "unknown": ("warning", "nobody says what a 2xx survives"),
+}
+
+
+def _durability(promise: Promise) -> Finding:
+    level, survives = _SURVIVES[promise.durability]
+    message = f"{promise.durability}: {survives}; {promise.reason}"
+    return Finding("durability", level, message, promise.cure)
 
 
 async def _clock(found: Store) -> Finding:
@@ -304,14 +306,15 @@ async def _clock(found: Store) -> Finding:
     return Finding("clock", level, message, "run an NTP client: the window goes by both clocks")
 
 
-def _memory(info: dict[str, Any]) -> Finding:
-    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    if not most:
-        return Finding("memory", "ok", f"{used >> 20} MiB used, no limit set")
-    message = f"{used >> 20} of {most >> 20} MiB used"
-    if used < MEMORY_WARNING * most:
-        return Finding("memory", "ok", message)
-    return Finding("memory", "warning", message, "raise maxmemory, or lower window_s")
+def _memory(memory: Memory | None) -> Finding:
+    if memory is None:
+        return Finding("memory", "ok", "the server does not say how full it is")
+    cure = "raise maxmemory, or lower window_s"
+    if memory.state == "full":
+        return Finding("memory", "problem", f"{memory}: feedback is refused", cure)
+    if memory.state == "tight":
+        return Finding("memory", "warning", f"{memory}: only audited answers are logged", cure)
+    return Finding("memory", "ok", str(memory))
 
 
 # --- the running service ----------------------------------------------------------------------
@@ -342,7 +345,8 @@ def _missing(ready: dict[str, Any], data_dir: Path) -> str:
         for part, there in parts.items()
         if not there
     ]
-    what = f"missing: {', '.join(missing)}" if missing else str(ready.get("detail"))
+    said = ready.get("eviction") or ready.get("detail")
+    what = f"missing: {', '.join(missing)}" if missing else str(said)
     return f"{what}; see {data_dir / 'ray.log'}"
 
 

@@ -132,22 +132,34 @@ def verdicts(
 
 
 def _recheck(model: str, *, as_json: bool) -> None:
+    from online_learner.judge import entry_order
     from online_learner.recheck import TOLERANCE, Recheck
     from online_learner.schema import Settled, Verdict
 
     with connect() as client:
         decided = [Verdict.model_validate(item) for item in _all(client.verdicts, model)]
-        report = Recheck(decided)
+        begins = client.model(model).get("trimmed", {}).get("evidence", "0-0")
+        report = Recheck(decided, begins=begins)
         for item in _all(client.evidence, model):
             report.hear(item["id"], Settled.model_validate(item))
         report.end()
-    found = {"checked": report.checked, "worst": report.worst, "wrong": report.wrong}
+    found = {
+        "checked": report.checked,
+        "too_old": report.too_old,
+        "worst": report.worst,
+        "wrong": report.wrong,
+    }
 
     def text() -> None:
         typer.echo(
             f"{report.checked} of {len(decided)} verdicts rest on a test, and were computed again "
             f"from the evidence: the largest difference is {report.worst:.1e}."
         )
+        if report.too_old:
+            typer.echo(
+                f"{report.too_old} more are too old to be computed again: the evidence of before "
+                f"{when(entry_order(begins)[0] / 1000)} has been trimmed."
+            )
         for line in report.wrong:
             typer.echo(f"DIFFERS: {line}")
 

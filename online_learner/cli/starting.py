@@ -121,7 +121,7 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def _announce(endpoint: Endpoint, settings: Settings, host: str) -> None:
     typer.echo(f"Serving {', '.join(settings.models) or 'no models'} on {endpoint.url}")
-    if os.environ.get("OL_API_KEY"):
+    if os.environ.get("OL_API_KEY") or os.environ.get("OL_API_KEY_FILE"):
         typer.echo("The key is the one in OL_API_KEY.")
     elif sys.stdout.isatty():
         typer.echo(f"The key is {endpoint.key}")
@@ -129,5 +129,7 @@ def _announce(endpoint: Endpoint, settings: Settings, host: str) -> None:
         typer.echo(f"The key is in {settings.data_dir / 'api_key'}")
     if host not in ("127.0.0.1", "::1", "localhost"):
         typer.echo("Others can reach it, and need the key; put TLS in front, keys travel in clear.")
+    if endpoint.warning:
+        typer.secho(f"WARNING: {endpoint.warning}", fg="red", bold=True)
     typer.echo("`online-learner status` tells how it is. Ctrl-C stops all of it.")
     sys.stdout.flush()

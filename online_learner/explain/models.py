@@ -67,9 +67,16 @@ async def status(registry: Registry, policy: Goals, *, now: float) -> dict[str, 
             **{key: json.loads(gate or b"{}").get(key, 0) for key in ("answered", "unanswered")},
             "tests": await outlook(registry, policy),
         },
+        "trimmed": await _trimmed(registry),
         "learner": await _heartbeat(registry, "learner", now),
         "gatekeeper": await _heartbeat(registry, "gatekeeper", now),
     }
+
+
+async def _trimmed(registry: Registry) -> dict[str, str]:
+    """Return up to where each kind of record has been trimmed; what never was is left out."""
+    found = await registry.store.hash(registry.keys.trimmed)
+    return {what.decode(): entry.decode() for what, entry in found.items()}
 
 
 async def _heartbeat(registry: Registry, writer: str, now: float) -> dict[str, Any] | None:

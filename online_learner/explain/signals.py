@@ -9,6 +9,7 @@ from online_learner.explain.fates import Fate, fates
 from online_learner.ids import Address
 from online_learner.judge import entry_order
 from online_learner.registry import Registry
+from online_learner.retain import why_gone
 from online_learner.schema import Control, Feedback, Served, Step
 from online_learner.store import Entry, Fields
 from online_learner.store.keys import said_field, said_place
@@ -40,8 +41,10 @@ async def find(registry: Registry, address: Address) -> Entry:
     """Return the signal at an address; raises `NotFound` where it is gone, or another is there."""
     entries = await registry.store.range(registry.keys.feedback, address.entry, address.entry)
     if not entries or entries[0][1].get(b"n", b"").decode() != address.nonce:
+        why = await why_gone(registry.store, registry.keys, "feedback", address.entry)
         raise NotFound(
-            "this feedback was accepted here, but is no longer in the log", code="unknown_feedback"
+            f"this feedback was accepted here, and is no longer in the log: {why}",
+            code="unknown_feedback",
         )
     return entries[0]
 

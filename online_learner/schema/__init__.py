@@ -35,6 +35,7 @@ from online_learner.schema.telling import (
     Ranked,
     Rated,
     Said,
+    Signal,
 )
 from online_learner.schema.values import (
     Label,
@@ -74,6 +75,7 @@ __all__ = [
     "Settled",
     "Severity",
     "Shadow",
+    "Signal",
     "Status",
     "Step",
     "Task",

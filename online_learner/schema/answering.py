@@ -93,6 +93,11 @@ class Prediction(Record):
         """Whether users saw the fallback. What was made elsewhere was shown there all the same."""
         return self.blocked and self.role != "external"
 
+    @property
+    def audited(self) -> bool:
+        """Whether a coin drew it to be evidence."""
+        return self.ask is not None and self.ask.reason == "audit"
+
     def context(self) -> dict[str, Any]:
         """Return what the options share, for a ranker: a chat's messages as one text."""
         return shared_context(self.features)

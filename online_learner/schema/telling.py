@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from online_learner.schema.answering import Flag
+from online_learner.schema.answering import Flag, Prediction
 from online_learner.schema.values import Output, Record
 
 _SUBJECTS = {"preference": ("chosen", "rejected"), "flag": ("rule",), "implicit": ("event",)}
@@ -100,6 +100,27 @@ class Said:
     def strength(self) -> int:
         """How much it tells: 2 the right answer, 1 something, 0 nothing about other answers."""
         return 2 if self.right is not None else int(self.liked or self.wrong is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One signal on its way to the learner, with all that is known of it.
+
+    Parameters
+    ----------
+    said
+        What it tells of the answer.
+    answer
+        The entry of the answer in the log.
+    at_ms
+        When it was accepted, in milliseconds since the epoch, by its own entry.
+    """
+
+    feedback: Feedback
+    prediction: Prediction
+    said: Said
+    answer: str
+    at_ms: int
 
 
 class Control(Record):

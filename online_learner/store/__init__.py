@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, cast
+from typing import Any, Self, TypeAlias, cast
 
 import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
@@ -29,8 +29,19 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from online_learner.errors import ConfigError, Unavailable
 from online_learner.store.embedded import EmbeddedServer
+from online_learner.store.probe import Durability, Health, Probe, eviction_told
 
-Durability: TypeAlias = Literal["fsynced", "os", "none", "unknown"]
+__all__ = [
+    "SCRIPTS",
+    "Durability",
+    "Entry",
+    "Fields",
+    "Health",
+    "Store",
+    "open_store",
+    "translated",
+]
+
 Fields: TypeAlias = dict[bytes, bytes]
 Entry: TypeAlias = tuple[str, Fields]
 
@@ -39,7 +50,7 @@ TIMEOUT_S = 0.9  # a request waits for the group before it and for its own: 503 
 REFUSALS = (OutOfMemoryError, ReadOnlyError, ClusterDownError, TryAgainError)
 REFUSAL_CODES = ("LOADING", "OOM", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "BUSY")
 CONNECTIONS_MAX = 64
-SCRIPTS = ("journal", "ingest", "commit_step", "decide", "found", "release")
+SCRIPTS = ("journal", "ingest", "commit_step", "decide", "essential", "found", "release", "trim")
 
 
 class Store:
@@ -47,6 +58,11 @@ class Store:
 
     Nothing is retried here: whether a write that timed out took place is unknown, and only the
     caller knows whether to write it again would be right.
+
+    Attributes
+    ----------
+    health
+        What the server said of itself when it was last asked (`look`).
     """
 
     def __init__(self, url: str, *, server: EmbeddedServer | None = None) -> None:
@@ -70,6 +86,8 @@ class Store:
         # Blocking reads wait on a connection of their own, longer than a write may take.
         self._waiting: Any = aioredis.Redis.from_url(url, socket_timeout=30.0, **options)
         self._scripts = {name: self.redis.register_script(_source(name)) for name in SCRIPTS}
+        self._probe = Probe(self.call, url)
+        self.health = Health()
 
     async def run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run one of the package's scripts; all of it takes place, or none."""
@@ -160,32 +178,14 @@ class Store:
                     if message is not None:
                         yield message["data"]
 
-    async def durability(self) -> Durability:
-        """Ask the server what an acknowledged write survives.
+    async def essential(self, command: str, key: str, *rest: Any) -> Any:
+        """Send a small write that is possible even where the store is full."""
+        return await self.run("essential", [key], [command, *rest])
 
-        Returns
-        -------
-        `fsynced`: kill -9 and power cut; `os`: kill -9 of the server, not a power cut; `none`: it
-        may be lost at any time; `unknown`: the server does not say.
-        """
-        try:
-            config = await self.call("CONFIG", "GET", "append*")
-        except Unavailable:
-            raise
-        except ResponseError:
-            return "unknown"
-        found = _mapping(config)
-        if found.get("appendonly") != "yes":
-            return "none"
-        return "fsynced" if found.get("appendfsync") == "always" else "os"
-
-    async def eviction(self) -> str:
-        """Return the server's eviction policy, or `unknown`."""
-        try:
-            found = _mapping(await self.call("CONFIG", "GET", "maxmemory-policy"))
-        except ResponseError:
-            return "unknown"
-        return found.get("maxmemory-policy", "unknown")
+    async def look(self) -> Health:
+        """Ask the server what an acknowledged write survives, and how full it is."""
+        self.health = await self._probe.look()
+        return self.health
 
     def keep_running(self) -> None:
         """Start the bundled server again whenever it dies, if this process started it."""
@@ -207,7 +207,9 @@ class Store:
         await self.close()
 
 
-async def open_store(url: str, *, data_dir: Path | str = ".online_learner") -> Store:
+async def open_store(
+    url: str, *, data_dir: Path | str = ".online_learner", maxmemory_bytes: int | None = None
+) -> Store:
     """Open a store and check that it can be relied on.
 
     Parameters
@@ -215,6 +217,8 @@ async def open_store(url: str, *, data_dir: Path | str = ".online_learner") -> S
     url
         `redis://`, `rediss://`, `unix://`, or `auto`: the bundled server on a private socket under
         `data_dir`, started unless it runs already.
+    maxmemory_bytes
+        What the bundled server may use, where it is started; see `embedded`.
 
     Raises
     ------
@@ -225,7 +229,7 @@ async def open_store(url: str, *, data_dir: Path | str = ".online_learner") -> S
     """
     server = None
     if url == "auto":
-        server = EmbeddedServer.ensure(Path(data_dir))
+        server = EmbeddedServer.ensure(Path(data_dir), maxmemory_bytes=maxmemory_bytes)
         url = server.url
     if not url.startswith(("redis://", "rediss://", "unix://")):
         raise ConfigError(
@@ -237,16 +241,13 @@ async def open_store(url: str, *, data_dir: Path | str = ".online_learner") -> S
         raise ConfigError(f"store: '{url}' is no URL of a store: {error}") from error
     try:
         await store.call("PING")
-        policy = await store.eviction()
+        health = await store.look()
     except BaseException:
         await store.close()
         raise
-    if policy not in ("noeviction", "unknown"):
+    if health.evicts:
         await store.close()
-        raise ConfigError(
-            f"the store's maxmemory-policy is {policy}: it would silently drop what was "
-            "acknowledged. Run `CONFIG SET maxmemory-policy noeviction` and put it in redis.conf."
-        )
+        raise ConfigError(f"{eviction_told(health.eviction)}.")
     return store
 
 
@@ -283,9 +284,3 @@ def _entries(entries: Any) -> Any:
 
 def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _mapping(reply: Any) -> dict[str, str]:
-    if isinstance(reply, dict):
-        return {_text(k): _text(v) for k, v in reply.items()}
-    return dict(zip(map(_text, reply[::2]), map(_text, reply[1::2]), strict=True))

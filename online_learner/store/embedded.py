@@ -1,5 +1,7 @@
 """The bundled Valkey server, on a private socket, with every acknowledged write on disk.
 
+It may use a quarter of this machine's memory, 4 GiB at most, unless it is told otherwise.
+
 One data directory has one server. Whoever starts it, stops it; others reuse it. It is told by the
 kernel when the process that started it dies, so that even `kill -9` leaves no orphan.
 """
@@ -24,10 +26,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from online_learner.errors import ConfigError, Unavailable
+from online_learner.store.probe import host_memory_bytes
 
 log = logging.getLogger(__name__)
 
 KEEPER_S = 0.2
+MAXMEMORY_BYTES = 4 << 30
 _SOCKET_PATH_BYTES = 100  # the kernel's limit is 107, less some room
 _PR_SET_PDEATHSIG = 1
 _START_S = 60.0  # a long log takes a while to load
@@ -37,8 +41,14 @@ _LIBC = ctypes.CDLL(None)
 class EmbeddedServer:
     """A running server: `url` to connect to, `owned` where this process started it."""
 
-    def __init__(self, home: Path, process: subprocess.Popen[bytes] | None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        process: subprocess.Popen[bytes] | None,
+        maxmemory_bytes: int | None = None,
+    ) -> None:
         self.home = home
+        self._maxmemory_bytes = maxmemory_bytes
         self.socket_path = socket_path(home)
         self.process = process
         self._stopping = threading.Event()
@@ -55,7 +65,7 @@ class EmbeddedServer:
         return self.process is not None
 
     @classmethod
-    def ensure(cls, data_dir: Path) -> EmbeddedServer:
+    def ensure(cls, data_dir: Path, *, maxmemory_bytes: int | None = None) -> EmbeddedServer:
         """Start the server of a data directory, or find it running.
 
         Call this from the main thread: the kernel's death signal follows the thread that starts it.
@@ -67,7 +77,7 @@ class EmbeddedServer:
             if _runs(path):
                 return cls(home, None)
             path.unlink(missing_ok=True)
-            return cls(home, _start(home, path))
+            return cls(home, _start(home, path, maxmemory_bytes), maxmemory_bytes)
 
     def keep_running(self) -> None:
         """Start the server again whenever it dies, until `stop`; only for one that is owned."""
@@ -85,7 +95,7 @@ class EmbeddedServer:
                     if _runs(self.socket_path):  # another process was quicker: it is theirs now
                         self.process = None
                         return
-                    self.process = _start(self.home, self.socket_path)
+                    self.process = _start(self.home, self.socket_path, self._maxmemory_bytes)
 
     def stop(self) -> None:
         """Stop the server, if this process started it; it writes its log out first."""
@@ -116,8 +126,9 @@ def socket_path(home: Path) -> Path:
     return private / "valkey.sock"
 
 
-def _start(home: Path, path: Path) -> subprocess.Popen[bytes]:
+def _start(home: Path, path: Path, maxmemory_bytes: int | None = None) -> subprocess.Popen[bytes]:
     log_file = home / "valkey.log"
+    maxmemory = maxmemory_bytes or min(MAXMEMORY_BYTES, host_memory_bytes() // 4)
     options = {
         "port": "0",
         "unixsocket": str(path),
@@ -126,6 +137,7 @@ def _start(home: Path, path: Path) -> subprocess.Popen[bytes]:
         "appendonly": "yes",
         "appendfsync": "always",
         "save": "",
+        "maxmemory": str(maxmemory),
         "maxmemory-policy": "noeviction",
         "logfile": str(log_file),
         "daemonize": "no",

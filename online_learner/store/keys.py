@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 CONFIG = "ol:config"
 AUTH = "ol:auth"
+REVOKED = "ol:auth:revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ class Keys:
     def released(self) -> str:
         """Hash: feedback entries that operators released, with the control entries that did it."""
         return self._key("released")
+
+    @property
+    def trimmed(self) -> str:
+        """Hash: how far the log has been trimmed; see `retain.trimmed_to`."""
+        return self._key("trimmed")
 
     @property
     def evidence(self) -> str:

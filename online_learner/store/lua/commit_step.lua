@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Commit what the learner did: steps, what it set aside, and now and then its full state.
 -- KEYS  fence:learner, steps, quarantine, checkpoint:learner, aliases, resets,
 --       version:<n> (only to cut one)

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Commit a decision, or the gatekeeper's progress, or both: evidence, verdicts, aliases, control.
 -- KEYS  fence:gatekeeper, checkpoint:gatekeeper, evidence, verdicts, aliases, feedback, pinned,
 --       checkpoint:learner, version:<n> for each version whose status changes

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Found a model: its first version and its first aliases, unless somebody was quicker.
 -- KEYS  aliases, version:<n>
 -- ARGV  version number, meta, sha, mac, blob, aliases, mac of the aliases, epoch

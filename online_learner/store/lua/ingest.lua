@@ -1,32 +1,69 @@
 #!lua
--- Accept what was said about one answer: join it, refuse a second copy, append. All or nothing.
+-- Accept what was said about one answer: join it, refuse a second copy, keep to the limits, append.
+-- All or nothing.
 -- KEYS  predictions, feedback, said of the answer, said of the second answer (only where there is
---       one), seen (only with an idempotency key)
--- ARGV  'mode n entry nonce [entry nonce] seconds [seconds]': mode is keyed, free or dry; n answers,
---       each with the seconds for which what is said of it is remembered;
+--       one), seen (only with an idempotency key), then one for each limit
+-- ARGV  'mode n entry nonce [entry nonce] seconds [seconds] [rate burst ...]': mode is keyed, free
+--       or dry; n answers, each with the seconds for which what is said of it is remembered; for
+--       each limit how many signals a second, and how many at once;
 --       the version expected or ''; digest of the whole; then for each signal:
 --       'field-in-said digest nonce', signal
--- Returns the status, then for each signal {status, feedback entry, its nonce}, and, where the key
--- was used before, {'answer', entry, its nonce} of what it was about then. The status is
--- accepted, duplicate, reused, unknown, or mismatch (then with the version). A dry run is accepted
--- and writes nothing.
+-- Returns the status, and how much of each limit's burst is used up; then for each signal
+-- {status, feedback entry, its nonce}, and, where the key was used before, {'answer', entry, its
+-- nonce} of what it was about then. The status is accepted, duplicate, reused, unknown, limited, or
+-- mismatch (then with the version). A dry run is accepted and writes nothing.
 local head = {}
 for word in string.gmatch(ARGV[1], '%S+') do head[#head + 1] = word end
-local mode, two = head[1], head[2] == '2'
+local mode, n = head[1], tonumber(head[2])
+local two = n == 2
 local want = {'stream', 'stream', 'hash', two and 'hash' or 'string', 'string'}
-for i = 1, #KEYS do
+local seen_key = mode == 'keyed' and KEYS[3 + n]
+local named = seen_key and 3 + n or 2 + n  -- the keys behind these are those of the limits
+for i = 1, named do
   local kind = redis.call('TYPE', KEYS[i]).ok
   if kind ~= want[i] and kind ~= 'none' then
     return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. kind)
   end
 end
 
-local seen_key = mode == 'keyed' and KEYS[#KEYS]
+-- The generic cell rate algorithm, in its form as a leaky bucket (ITU-T I.371, annex A): a signal
+-- adds one to what is spent, and `rate` a second leak out of it. Kept as 'spent moment', in µs.
+local limits, spent, now = {}, {}, 0
+if head[3 + 3 * n] then
+  local time = redis.call('TIME')
+  now = time[1] * 1e6 + time[2]
+end
+for at = 3 + 3 * n, #head, 2 do
+  local limit = {rate = tonumber(head[at]), burst = tonumber(head[at + 1]), spent = 0}
+  limit.key = KEYS[named + #limits + 1]
+  local before, moment = string.match(redis.call('GET', limit.key) or '', '^(%S+) (%d+)$')
+  -- Where the clock was set back, or the limit lowered, nobody is shut out for what was before.
+  if before and tonumber(moment) <= now then
+    before = math.min(tonumber(before), limit.burst)
+    limit.spent = math.max(0, before - (now - moment) * limit.rate / 1e6)
+  end
+  limits[#limits + 1] = limit
+  spent[#limits] = string.format('%.17g', limit.spent)
+end
+
+local function charge(cost)
+  for _, limit in ipairs(limits) do
+    -- A millionth of a signal is no signal: sums of fractions are not exact.
+    if limit.spent + cost > limit.burst + 1e-6 then return false end
+  end
+  for i, limit in ipairs(limits) do
+    spent[i] = string.format('%.17g', limit.spent + cost)
+    local empty_ms = string.format('%.0f', math.ceil((limit.spent + cost) / limit.rate * 1000))
+    redis.call('SET', limit.key, spent[i] .. string.format(' %.0f', now), 'PX', empty_ms)
+  end
+  return true
+end
+
 if seen_key then
   local seen = redis.call('GET', seen_key)
   if seen then
     local digest, about, its_nonce, rest = string.match(seen, '^(%x+)|([%d-]+)|(%x+)(.*)$')
-    local reply = {digest == ARGV[3] and 'duplicate' or 'reused'}
+    local reply = {digest == ARGV[3] and 'duplicate' or 'reused', spent}
     for entry, nonce in string.gmatch(rest, '|([%d-]+)|(%x+)') do
       reply[#reply + 1] = {'duplicate', entry, nonce}
     end
@@ -42,16 +79,16 @@ end
 
 local record = fetch(head[3], head[4])
 local other = two and fetch(head[5], head[6])
-if not record or (two and not other) then return {'unknown'} end
+if not record or (two and not other) then return {'unknown', spent} end
 if ARGV[2] ~= '' then
   local made = cjson.decode(record)
   local version = made.model_version or string.format('%d', made.version)
-  if version ~= ARGV[2] then return {'mismatch', version} end
+  if version ~= ARGV[2] then return {'mismatch', spent, version} end
 end
-if mode == 'dry' then return {'accepted'} end
+if mode == 'dry' then return {'accepted', spent} end
 
 local remember_s = head[two and 7 or 5]
-local reply, news, mark = {'duplicate'}, 0, ARGV[3] .. '|' .. head[3] .. '|' .. head[4]
+local reply, news, mark = {'duplicate', spent}, 0, ARGV[3] .. '|' .. head[3] .. '|' .. head[4]
 for at = 4, #ARGV, 2 do
   local field, signal, nonce = string.match(ARGV[at], '^(%x+) (%x+) (%x+)$')
   local before = redis.call('HGET', KEYS[3], field)
@@ -62,6 +99,8 @@ for at = 4, #ARGV, 2 do
   if old_signal == signal and not seen_key then
     reply[#reply + 1] = {'duplicate', old_entry, old_nonce}
   else
+    -- Up to the first signal that is new nothing is written: one of many is charged for all.
+    if news == 0 and not charge((#ARGV - 3) / 2) then return {'limited', spent} end
     local fields = {'n', nonce, 'f', ARGV[at + 1], 'p', head[3], 'r', record}
     if other then
       fields[#fields + 1] = 'o'

@@ -1,0 +1,74 @@
+"""The keys that the environment gives: the application's own, and the auditors'."""
+
+from __future__ import annotations
+
+from online_learner.auth.credential import AUDITOR, OWN, Scope
+from online_learner.auth.kept import allow, keys
+from online_learner.auth.tokens import digest, is_mistyped
+from online_learner.errors import ConfigError
+from online_learner.ids import secret_of
+from online_learner.store import Store
+from online_learner.store.keys import AUTH
+
+LEAST = 32  # characters
+
+
+def given(name: str) -> str | None:
+    """Return the key in an environment variable, or in the file that `<name>_FILE` names.
+
+    It may be of any form, as long as nobody guesses it.
+
+    Raises
+    ------
+    ConfigError
+        It is short, mistyped, or cannot be sent in a header; says how to make one.
+    """
+    key = secret_of(name)
+    if key is None:
+        return None
+    if len(key) < LEAST or not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError(
+            f"{name} must be {LEAST} or more ASCII characters without spaces. Make one with "
+            "`online-learner keys create`, or set it to ol_$(openssl rand -hex 32)."
+        )
+    if is_mistyped(key):
+        raise ConfigError(f"{name} is mistyped: its checksum is wrong. Copy it once more.")
+    return key
+
+
+async def allow_ours(store: Store, key: str | None, *, name: str) -> None:
+    """Let in the application's own key, and the auditors' that `OL_AUDIT_KEY` names.
+
+    A key that was given before, and no longer is, ends here.
+
+    Raises
+    ------
+    ConfigError
+        The two are one and the same, or one of them cannot be used.
+    """
+    auditors = given("OL_AUDIT_KEY")
+    if auditors and auditors == key:
+        raise ConfigError(
+            "OL_AUDIT_KEY is the application's own key, whose words are those of its users: give "
+            "auditors another one"
+        )
+    if key:
+        await _let_in(store, key, name, OWN)
+    if auditors:
+        await _let_in(store, auditors, "auditor", AUDITOR)
+
+
+async def _let_in(store: Store, key: str, name: str, scopes: tuple[Scope, ...]) -> None:
+    wanted = digest(key)
+    known = {found.digest: found for found in await keys(store)}
+    there = known.pop(wanted, None)
+    if there is not None and there.revoked_at is not None:
+        raise ConfigError(
+            f"the key that is given for '{name}' was revoked: give another in OL_API_KEY or "
+            "OL_AUDIT_KEY, or remove api_key from the data directory to have one made"
+        )
+    if there is None or there.given:  # what `keys create` made stays as it was made
+        await allow(store, key, name=name, scopes=scopes, given=True)
+    gone = [found.digest for found in known.values() if found.given and found.name == name]
+    if gone:
+        await store.call("HDEL", AUTH, *gone)

@@ -1,0 +1,110 @@
+"""Stage 8: trim what nobody needs any more, so that memory is planned and nothing is evicted.
+
+Each stream is trimmed from its beginning, by id, up to the oldest entry that somebody still reads:
+
+- predictions until the feedback window has passed;
+- feedback, and steps, quarantine, served and audits with it, until the window has passed, the
+  learner's published state covers it, and no audit is open that began before it;
+- evidence for `EVIDENCE_WINDOWS` windows: it rechecks verdicts, and no writer needs it;
+- verdicts and resets for good: they grow with decisions, not with requests, and whoever asks why a
+  version is live, or what was rolled back, needs them from the beginning.
+
+Kept versions need no log. All of it is decided in one script, from what the writers have committed:
+a writer that dies right after it finds everything that it has to read again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from online_learner.judge import entry_order
+from online_learner.store import Store
+from online_learner.store.keys import Keys
+
+MARGIN_S = 60.0  # the clocks of who serves and of the store may differ by so much
+EVIDENCE_WINDOWS = 7
+EVERY_S = 30.0
+PORTION = 10_000  # entries of each stream: the server does nothing else for a few milliseconds
+PORTIONS = 200  # in one go; what is left then goes the next time
+
+
+class Retention:
+    """Trims the streams of one model.
+
+    Parameters
+    ----------
+    window_s
+        For how many seconds an answer takes feedback.
+    clock
+        Seconds since the epoch.
+    """
+
+    def __init__(
+        self, store: Store, model: str, *, window_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._keys = Keys(model)
+        self._window_s = window_s
+        self._clock = clock
+        self._trimmed_at = 0.0
+
+    async def trim(self) -> int:
+        """Trim all that is no longer needed; returns how many entries went."""
+        self._trimmed_at, total = self._clock(), 0
+        for _ in range(PORTIONS):
+            gone = await self._store.run("trim", self._script_keys(), self._floors())
+            total += gone
+            if not gone:
+                break
+        return total
+
+    async def trim_when_due(self) -> int:
+        """Trim, unless that was done a moment ago."""
+        return await self.trim() if self._clock() - self._trimmed_at >= EVERY_S else 0
+
+    def _floors(self) -> list[str | int]:
+        """Return the oldest entries that have to stay, and the size of a portion.
+
+        The watermark of an archive, and the horizon up to which signals can be unlearned, will be
+        further terms of the first: the least of all counts.
+        """
+        log_s, evidence_s = self._window_s, EVIDENCE_WINDOWS * self._window_s
+        ages_s = (log_s + MARGIN_S, evidence_s + MARGIN_S)
+        oldest = [max(0, int((self._clock() - age_s) * 1000)) for age_s in ages_s]
+        return [*(f"{ms}-0" for ms in oldest), PORTION]
+
+    def _script_keys(self) -> list[str]:
+        keys = self._keys
+        return [
+            keys.checkpoint("learner"),
+            keys.checkpoint("gatekeeper"),
+            keys.released,
+            keys.trimmed,
+            keys.predictions,
+            keys.audits,
+            keys.feedback,
+            keys.steps,
+            keys.quarantine,
+            keys.served,
+            keys.evidence,
+        ]
+
+
+async def trimmed_to(store: Store, keys: Keys, what: str) -> str:
+    """Return the entry before which everything of a kind has been trimmed, `0-0` where nothing was.
+
+    Parameters
+    ----------
+    what
+        `predictions`, `feedback` (with all that is told of signals), or `evidence`.
+    """
+    found: bytes | None = await store.call("HGET", keys.trimmed, what)
+    return "0-0" if found is None else found.decode()
+
+
+async def why_gone(store: Store, keys: Keys, what: str, entry: str) -> str:
+    """Return why an entry that was there is gone: by its age, or it has been lost."""
+    if entry_order(entry) < entry_order(await trimmed_to(store, keys, what)):
+        return "it is older than `window_s`, and was trimmed"
+    return "the store has lost data. See the durability in /readyz"

@@ -1,0 +1,72 @@
+#!lua flags=allow-oom
+-- Trim what nobody needs any more: whole nodes of the streams, by MINID, one portion.
+-- KEYS  checkpoint:learner, checkpoint:gatekeeper, released, trimmed, predictions, audits, feedback,
+--       steps, quarantine, served, evidence
+-- ARGV  the oldest entries that have to stay in the log, and in the evidence; how many entries of
+--       each stream may go now
+-- Returns how many entries went.
+local want = {'hash', 'hash', 'hash', 'hash', 'stream'}
+for i = 1, #KEYS do
+  local kind = redis.call('TYPE', KEYS[i]).ok
+  if kind ~= (want[i] or 'stream') and kind ~= 'none' then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. kind)
+  end
+end
+
+local function is_before(a, b)
+  local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)$')
+  local b_ms, b_seq = string.match(b, '^(%d+)-(%d+)$')
+  if a_ms ~= b_ms then return tonumber(a_ms) < tonumber(b_ms) end
+  return tonumber(a_seq) < tonumber(b_seq)
+end
+local function earlier(a, b) return is_before(a, b) and a or b end
+local function first(key) return (redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1] or {})[1] end
+local function state(key)
+  local meta = redis.call('HGET', key, 'meta')
+  return meta and cjson.decode(meta) or {}
+end
+
+-- What the learner reads again after a crash: all after its published state, and what operators
+-- released since.
+local learned = state(KEYS[1]).offset or '0-0'
+local floor = earlier(ARGV[1], learned)
+local released, over = redis.call('HGETALL', KEYS[3]), {}
+for i = 1, #released, 2 do
+  if is_before(learned, string.match(released[i + 1], '%S+$')) then
+    floor = earlier(floor, released[i])
+  else
+    over[#over + 1] = released[i]
+  end
+end
+-- What the gatekeeper does: the audits that have not settled, and what was said since the first.
+local settled = state(KEYS[2]).settled or '0-0'
+local open = redis.call('XRANGE', KEYS[6], '(' .. settled, '+', 'COUNT', 1)[1]
+if open then
+  local ms = tonumber(string.match(open[1], '^%d+'))
+  floor = earlier(floor, string.format('%.0f-0', math.max(0, ms - 1)))
+end
+
+local gone = 0
+local function trim(key, least)
+  local n = redis.call('XTRIM', key, 'MINID', '~', least, 'LIMIT', ARGV[3])
+  gone = gone + n
+  return n > 0
+end
+local function note(name, least)
+  local before = redis.call('HGET', KEYS[4], name)
+  if not before or is_before(before, least) then redis.call('HSET', KEYS[4], name, least) end
+end
+
+if trim(KEYS[5], ARGV[1]) then note('predictions', earlier(ARGV[1], first(KEYS[5]) or ARGV[1])) end
+trim(KEYS[6], floor)
+-- The steps that cover a signal, and all else that is told of it, stay as long as the signal: only
+-- whole nodes go, so that some stay longer than they need to.
+local some = trim(KEYS[7], floor)
+local least = earlier(floor, first(KEYS[7]) or floor)
+for i = 8, 10 do some = trim(KEYS[i], least) or some end
+if some then note('feedback', least) end
+for _, entry in ipairs(over) do
+  if is_before(entry, least) then redis.call('HDEL', KEYS[3], entry) end
+end
+if trim(KEYS[11], ARGV[2]) then note('evidence', earlier(ARGV[2], first(KEYS[11]) or ARGV[2])) end
+return gone

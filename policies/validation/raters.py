@@ -1,0 +1,128 @@
+"""What is remembered of each rater; the least recent are forgotten.
+
+Time is told in two ways: by lessons, of which a decaying window counts the last `WINDOW`, and by
+the milliseconds of the feedback stream's own ids.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+WINDOW = 1000.0  # lessons that the shares are counted over
+
+
+@dataclass(slots=True)
+class Rater:
+    """One source of feedback.
+
+    Parameters
+    ----------
+    seen, lessons
+        The number of the last lesson that came from them, 0 where none has yet; how many did.
+    weight
+        What they have taught, decayed to that lesson.
+    doubt
+        How much speaks against their word, 0 or less (see `reputation`).
+    amnesty
+        The amnesty after which it was counted.
+    at_ms, burst, usual
+        When they last spoke, and how many signals were theirs in a short and a long window.
+    """
+
+    seen: int = 0
+    lessons: int = 0
+    weight: float = 0.0
+    doubt: float = 0.0
+    amnesty: int = 0
+    at_ms: int = 0
+    burst: float = 0.0
+    usual: float = 0.0
+
+    def pack(self) -> list[float]:
+        """Return the numbers in the order of the fields."""
+        return [
+            self.seen,
+            self.lessons,
+            self.weight,
+            self.doubt,
+            self.amnesty,
+            self.at_ms,
+            self.burst,
+            self.usual,
+        ]
+
+
+@dataclass(slots=True)
+class Raters:
+    """All raters that are remembered, the latest last, and the window of their lessons.
+
+    Parameters
+    ----------
+    most
+        How many are remembered.
+    lessons
+        How many there have been.
+    active
+        How many raters the window has, each counted by how recently they taught.
+    weight
+        What all of them have taught in the window.
+    """
+
+    most: int = 1000
+    lessons: int = 0
+    active: float = 0.0
+    weight: float = 0.0
+    known: dict[str, Rater] = field(default_factory=dict)
+
+    def meet(self, source: str) -> Rater:
+        """Return a rater, who is the latest now."""
+        rater = self.known.pop(source, None) or Rater()
+        self.known[source] = rater
+        if len(self.known) > self.most:
+            oldest = self.known.pop(next(iter(self.known)))
+            if oldest.seen:
+                self.active = max(0.0, self.active - self._recency(oldest))
+        return rater
+
+    def news(self, rater: Rater) -> float:
+        """Return how much more of a rater than before the window would have with another lesson.
+
+        It is 1 where they have not taught in it. Summed over all lessons it is the same for each
+        rater who teaches all along, whatever their activity.
+        """
+        return 1.0 - self._recency(rater, ahead=1) if rater.seen else 1.0
+
+    def taught(self, rater: Rater) -> float:
+        """Return what they have taught, as the window has it now."""
+        return rater.weight * self._recency(rater) if rater.seen else 0.0
+
+    def teach(self, rater: Rater, weight: float) -> None:
+        """Count a lesson."""
+        news, taught = self.news(rater), self.taught(rater)
+        keep = math.exp(-1.0 / WINDOW)
+        self.active = self.active * keep + news
+        self.weight = self.weight * keep + weight
+        self.lessons += 1
+        rater.weight = taught * keep + weight
+        rater.seen = self.lessons
+        rater.lessons += 1
+
+    def _recency(self, rater: Rater, ahead: int = 0) -> float:
+        return math.exp(-(self.lessons + ahead - rater.seen) / WINDOW)
+
+    def pack(self) -> dict[str, Any]:
+        """Return the state as plain JSON."""
+        return {
+            "window": [self.lessons, self.active, self.weight],
+            "known": {source: rater.pack() for source, rater in self.known.items()},
+        }
+
+    @classmethod
+    def unpack(cls, state: Mapping[str, Any], *, most: int) -> Raters:
+        """Return what `pack` wrote."""
+        known = {source: Rater(*numbers) for source, numbers in state["known"].items()}
+        lessons, active, weight = state["window"]
+        return cls(most, lessons, active, weight, known)
