@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks import sections
+from benchmarks.chaos import cut
 from benchmarks.sections import Section
 
-SECTIONS: dict[str, Section] = {}
+SECTIONS: dict[str, Section] = {
+    cut.TITLE: cut.section,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

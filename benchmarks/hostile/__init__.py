@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks import sections
+from benchmarks.hostile import access, poisoning
 from benchmarks.sections import Section
 
-SECTIONS: dict[str, Section] = {}
+SECTIONS: dict[str, Section] = {
+    "Who gets in": access.section,
+    "Poisoning": poisoning.section,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
