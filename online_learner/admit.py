@@ -10,7 +10,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from online_learner.errors import Invalid, brief, did_you_mean
+from online_learner.errors import Invalid, did_you_mean
+from online_learner.inputs import FULL, Inputs
 from online_learner.requests import FeedbackRequest
 from online_learner.requests.telling import (
     Category,
@@ -48,7 +49,10 @@ class Rules(Protocol):
 class Admission:
     """What may be said about one model's answers."""
 
-    def __init__(self, spec: ModelSpec, signals: Kinds, rules: Rules) -> None:
+    def __init__(
+        self, spec: ModelSpec, signals: Kinds, rules: Rules, inputs: Inputs = FULL
+    ) -> None:
+        self.inputs = inputs  # by what hash answers and people are known, if by any
         self._spec = spec
         self._kinds = frozenset(signals.kinds())
         self._rules = rules
@@ -167,8 +171,7 @@ class Admission:
         if value not in known:
             declared = f"Declared: {', '.join(known)}." if known else "None is: see `categories`."
             raise Invalid.at(
-                "/value",
-                f"'{value}' is no declared category.{did_you_mean(value, known)} {declared}",
+                "/value", f"is no declared category.{did_you_mean(value, known)} {declared}"
             )
         return value
 
@@ -193,7 +196,7 @@ def _rating(signal: Rating) -> dict[str, Any]:
     if not low < high:
         raise Invalid.at("/scale", "is [low, high], the lower end first")
     if not low <= signal.value <= high:
-        raise Invalid.at("/value", f"{signal.value:g} is off its scale, {low:g} to {high:g}")
+        raise Invalid.at("/value", "is off its scale: see `scale`")
     return {"value": signal.value, "scale": [low, high]}
 
 
@@ -204,7 +207,7 @@ def _order(signal: Ranking, record: Prediction | None) -> list[str]:
         if name in left:
             left.remove(name)
         elif name in known:
-            raise Invalid.at(f"/value/{index}", f"'{name}' stands there twice")
+            raise Invalid.at(f"/value/{index}", "stands there twice")
         else:
             _shown(record, name, f"/value/{index}")
     return signal.value
@@ -232,10 +235,10 @@ def _shown(record: Prediction | None, value: Label, place: str) -> Any:
     shown = _seen(record)
     if label_key(value) in shown:
         return value
-    some = ", ".join(shown[:10]) + (", ..." if len(shown) > 10 else "")
     raise Invalid.at(
         place,
-        f"{brief(value)} was not shown to the user. Shown: {some or 'nothing'}",
+        f"is none of the {len(shown)} that were shown to the user: GET /v1/predictions/{{id}} "
+        "tells which",
         code="not_served",
     )
 
@@ -260,7 +263,8 @@ def _refuse_blocked(flags: list[Flag], place: str) -> None:
         if flag.severity == "block":
             raise Invalid.at(
                 place,
-                f"is refused by the rule '{flag.rule}': {flag.detail}. Take it out and send again.",
+                f"is refused by the rule '{flag.rule}': take out what that is about, and send "
+                "again",
                 code="blocked_by_rule",
             )
 
@@ -289,4 +293,4 @@ def target_value(value: Any, spec: ModelSpec) -> Label | float:
         if type(label) is type(value) and label == value:
             return label
     known = ", ".join(json.dumps(label) for label in spec.labels)
-    raise Invalid.at("/value", f"{brief(value)} is not a label of this model: {known}")
+    raise Invalid.at("/value", f"is not a label of this model: {known}")

@@ -1,6 +1,9 @@
 """The configuration in the store, one field a model, with a version that every deployment follows.
 
 A model can be added or changed by itself: gateways pick it up, and nothing else is restarted.
+
+It names what is imported and run. So each field is sealed: who can write to the store, and has not
+the signing key, cannot have code of theirs run.
 """
 
 from __future__ import annotations
@@ -9,14 +12,17 @@ import json
 from typing import Any
 
 from online_learner.errors import ConfigError
+from online_learner.ids import Keyring
 from online_learner.settings import ModelSpec, Settings
 from online_learner.store import Store
 from online_learner.store.keys import CONFIG
 
-_MODEL = "model:"
+_SETTINGS, _MODEL = "settings", "model:"
+_PURPOSE = "config"
+_TAG_BYTES = 32
 
 
-async def publish(store: Store, settings: Settings) -> int:
+async def publish(store: Store, keyring: Keyring, settings: Settings) -> int:
     """Write the settings and all their models; models that are gone go. Returns the version."""
     document = settings.model_dump(mode="json")
     wanted = {f"{_MODEL}{name}": json.dumps(spec) for name, spec in document.pop("models").items()}
@@ -26,29 +32,35 @@ async def publish(store: Store, settings: Settings) -> int:
     ]
     if gone:
         await store.call("HDEL", CONFIG, *gone)
-    return await _write(
-        store, current, {"settings": json.dumps(document)} | wanted, changed=bool(gone)
-    )
+    fields = {_SETTINGS: json.dumps(document)} | wanted
+    return await _write(store, keyring, current, fields, changed=bool(gone))
 
 
-async def publish_settings(store: Store, settings: Settings) -> int:
+async def publish_settings(store: Store, keyring: Keyring, settings: Settings) -> int:
     """Write the settings, and leave the models as they are. Returns the version."""
     document = settings.model_dump(mode="json", exclude={"models"})
-    return await _write(store, await store.hash(CONFIG), {"settings": json.dumps(document)})
+    fields = {_SETTINGS: json.dumps(document)}
+    return await _write(store, keyring, await store.hash(CONFIG), fields)
 
 
-async def publish_model(store: Store, model: str, spec: ModelSpec) -> int:
+async def publish_model(store: Store, keyring: Keyring, model: str, spec: ModelSpec) -> int:
     """Write one model, and leave everything else as it is. Returns the version."""
     fields = {f"{_MODEL}{model}": spec.model_dump_json()}
-    return await _write(store, await store.hash(CONFIG), fields)
+    return await _write(store, keyring, await store.hash(CONFIG), fields)
 
 
 async def _write(
-    store: Store, current: dict[bytes, bytes], fields: dict[str, str], *, changed: bool = False
+    store: Store,
+    keyring: Keyring,
+    current: dict[bytes, bytes],
+    fields: dict[str, str],
+    *,
+    changed: bool = False,
 ) -> int:
-    pairs = [part for pair in fields.items() for part in pair]
-    if not changed and all(current.get(k.encode()) == v.encode() for k, v in fields.items()):
+    sealed = {key: _seal(keyring, key, value.encode()) for key, value in fields.items()}
+    if not changed and all(current.get(key.encode()) == value for key, value in sealed.items()):
         return int(current[b"version"])
+    pairs = [part for pair in sealed.items() for part in pair]
     await store.essential("HSET", CONFIG, *pairs)
     return int(await store.essential("HINCRBY", CONFIG, "version", 1))
 
@@ -58,11 +70,36 @@ async def version(store: Store) -> int:
     return int(await store.call("HGET", CONFIG, "version") or 0)
 
 
-async def fetch(store: Store) -> Settings:
-    """Return the settings that the store holds; raises `ConfigError` where there are none."""
-    found = {key.decode(): json.loads(value) for key, value in (await store.hash(CONFIG)).items()}
-    if "settings" not in found:
+async def fetch(store: Store, keyring: Keyring) -> Settings:
+    """Return the settings that the store holds.
+
+    Raises
+    ------
+    ConfigError
+        There are none, or they were written by somebody without our signing key.
+    """
+    found = {
+        key.decode(): json.loads(_unseal(keyring, key.decode(), value))
+        for key, value in (await store.hash(CONFIG)).items()
+        if key != b"version"
+    }
+    if _SETTINGS not in found:
         raise ConfigError("the store holds no configuration: start with `online-learner up`")
     models = {key.removeprefix(_MODEL): v for key, v in found.items() if key.startswith(_MODEL)}
-    document: dict[str, Any] = {**found["settings"], "models": models}
+    document: dict[str, Any] = {**found[_SETTINGS], "models": models}
     return Settings.parse(document, name="configuration in the store")
+
+
+def _seal(keyring: Keyring, key: str, value: bytes) -> bytes:
+    return keyring.mac(_PURPOSE, key.encode(), value) + value
+
+
+def _unseal(keyring: Keyring, key: str, sealed: bytes) -> bytes:
+    tag, value = sealed[:_TAG_BYTES], sealed[_TAG_BYTES:]
+    if not keyring.verify(tag, _PURPOSE, key.encode(), value):
+        raise ConfigError(
+            "the configuration in the store is not sealed with our signing key: nothing of it is "
+            "used. Has OL_SECRET, or data_dir, changed? Then run `online-learner up`, or `serve "
+            "deploy`, which writes it anew."
+        )
+    return value

@@ -4,6 +4,7 @@ OnlineLearnerError
 ├── ConfigError              the configuration file or an import path is wrong
 ├── StateError               stored state is damaged, or was not written by us
 ├── Fenced                   another process has taken over as the writer
+├── Unfit                    a learner cannot take these features, and says why
 └── ServiceError             everything a client can be told, as `application/problem+json`
     ├── Malformed            400 malformed
     ├── Unauthorized         401 unauthorized
@@ -19,19 +20,22 @@ OnlineLearnerError
     ├── RateLimited          429 rate_limited
     └── Unavailable          503 store_unavailable, not_ready
         └── StoreFull        503 store_full
+
+None of them repeats what was sent: no value, no key of a body that is not one of ours. It may be a
+secret in the wrong place, and errors end up in logs.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
+import traceback
 from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 import pydantic
 
 MAX_PLACES = 100  # in a body, that one error names
-MAX_ECHO = 80  # characters of what was sent, that an error repeats
+MAX_WORD = 80  # characters of a word that a known one is sought for
 
 
 class OnlineLearnerError(Exception):
@@ -48,6 +52,13 @@ class StateError(OnlineLearnerError):
 
 class Fenced(OnlineLearnerError):
     """A newer writer holds the fence: this one must stop and has committed nothing."""
+
+
+class Unfit(OnlineLearnerError, ValueError):
+    """A learner cannot take these features. Clients are told its words: no value, and no name.
+
+    Of any other error that a learner raises, they are told the type alone.
+    """
 
 
 class ServiceError(OnlineLearnerError):
@@ -73,7 +84,7 @@ class ServiceError(OnlineLearnerError):
         """Build the error for one place in the body, `pointer` being a JSON pointer (RFC 6901)."""
         found = code or cls.code
         item = {"pointer": pointer, "code": found, "message": message}
-        return cls(f"{pointer}: {message}", code=found, errors=[item])
+        return cls(f"{pointer or '/'}: {message}", code=found, errors=[item])
 
     def under(self, *path: int | str) -> Self:
         """Return the error with the places in it below a path of the body."""
@@ -188,23 +199,13 @@ class StoreFull(Unavailable):
     retry_after_s = 10
 
 
-def brief(value: Any) -> str:
-    """Return what a client sent as an error may repeat it: JSON, cut where it is long.
-
-    >>> brief("spam"), brief("s" * 100)[-6:]
-    ('"spam"', 'sss...')
-    """
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= MAX_ECHO else f"{text[:MAX_ECHO]}..."
-
-
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest known word, or an empty string.
 
     >>> did_you_mean("auditt", ["audit", "alpha"])
     " Did you mean 'audit'?"
     """
-    close = difflib.get_close_matches(str(word)[:MAX_ECHO], list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(word)[:MAX_WORD], list(known), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
@@ -230,30 +231,60 @@ def json_pointer(*path: int | str) -> str:
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
 
 
+def trace(error: BaseException) -> str:
+    """Return where an error and its causes were raised, and their types, but not what they say.
+
+    The message of a foreign error may repeat what was sent.
+    """
+    parts, found = [], [error]
+    while found:
+        error = found.pop()
+        parts.append("".join(traceback.format_tb(error.__traceback__)) + type(error).__qualname__)
+        before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        found += [] if before is None else [before]
+    return "\nwas raised because of\n".join(parts)
+
+
 def _item(found: Any, model: Any) -> dict[str, str]:
-    pointer = json_pointer(*_follow(model, found["loc"])[1])
+    kind, path = found["type"], found["loc"]
     message, code = found["msg"].removeprefix("Value error, "), "invalid_value"
-    if found["type"] == "json_invalid":
-        code, message = "malformed", f"the body is not valid JSON ({message})"
-    elif found["type"] == "extra_forbidden":
-        code, key = "unknown_field", str(found["loc"][-1])
-        known = known_fields(model, found["loc"][:-1])
-        message = f"unknown field '{key[:MAX_ECHO]}'.{did_you_mean(key, known)}"
-    elif found["type"] == "missing":
-        message = "this field is required"
-    return {"pointer": pointer, "code": code, "message": message}
+    if kind == "json_invalid":
+        code, message = "malformed", "the body is not valid JSON"
+    elif kind == "extra_forbidden":
+        *path, key = path
+        code, message = "unknown_field", _unknown_field(str(key), known_fields(model, path))
+    elif kind in _NO_OBJECT:
+        message = "must be a JSON object"
+    else:
+        message = _MESSAGES.get(kind, message)
+    return {"pointer": json_pointer(*_follow(model, path)[1]), "code": code, "message": message}
+
+
+# Where pydantic's own words name a class of ours, or repeat what was sent.
+_NO_OBJECT = ("model_type", "model_attributes_type", "dict_type")
+_MESSAGES = {
+    "missing": "this field is required",
+    "union_tag_invalid": "is none of the kinds that there are",
+    "union_tag_not_found": "the field `kind` is required",
+}
+
+
+def _unknown_field(key: str, known: list[str]) -> str:
+    hint = did_you_mean(key, known)
+    return f"unknown field.{hint}" if hint else f"unknown field. Known: {', '.join(known)}."
 
 
 def known_fields(model: Any, path: Iterable[int | str]) -> list[str]:
     """Return the field names that `model` (a pydantic model or a union of them) has at `path`."""
     found, _ = _follow(model, path)
-    return sorted({name for m in found for name in m.model_fields})
+    return sorted({name for m in found for name in _fields(m)})
 
 
 def _follow(model: Any, path: Iterable[int | str]) -> tuple[list[Any], list[int | str]]:
     """Follow pydantic's path through a model; returns where it ends, and the path of the body.
 
-    Pydantic names the member of a union on the way, which is no place in the body.
+    Pydantic names the member of a union on the way, which is no place in the body. The path ends
+    before a key that is not one of ours.
     """
     found, places = _models_in(model), []
     for part in path:
@@ -261,10 +292,17 @@ def _follow(model: Any, path: Iterable[int | str]) -> tuple[list[Any], list[int 
         if tagged and len(found) > 1:
             found = tagged
             continue
+        fields = [_fields(m)[part] for m in found if part in _fields(m)]
+        if not fields and not isinstance(part, int):
+            break
         places.append(part)
-        fields = [m.model_fields[part] for m in found if part in m.model_fields]
         found = [m for field in fields for m in _models_in(field.annotation)] or found
     return found, places
+
+
+def _fields(model: Any) -> dict[Any, Any]:
+    """Return the fields of a model by their names in a body."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _models_in(annotation: Any) -> list[Any]:

@@ -58,13 +58,8 @@ class Finder:
         """Whether any model takes feedback by the signed id alone."""
         return any(admission.public for admission in self.admissions.values())
 
-    def resolve(self, prediction_id: str, *, own: bool = False) -> tuple[str, Address]:
+    def resolve(self, prediction_id: str) -> tuple[str, Address]:
         """Return model and address of an id, without touching the store.
-
-        Parameters
-        ----------
-        own
-            Whether the id is all that its holder has.
 
         Raises
         ------
@@ -72,15 +67,15 @@ class Finder:
             The id is forged, foreign, or of a model that is no longer configured.
         WindowClosed
             The prediction is older than the window.
-        Unauthorized
-            Its model takes no feedback without a key.
         """
+        model, address = self._open(prediction_id)
+        check_age(address, now=self.clock(), window_s=self.window_s)
+        return model, address
+
+    def _open(self, prediction_id: str) -> tuple[str, Address]:
         digest, address = self.keyring.open("prediction", prediction_id)
-        for model, admission in self.admissions.items():
+        for model in self.admissions:
             if model_hash(model) == digest:
-                if own and not admission.public:
-                    raise _needs_key()
-                check_age(address, now=self.clock(), window_s=self.window_s)
                 return model, address
         raise NotFound(
             "this prediction_id belongs to a model that is not configured here",
@@ -88,13 +83,24 @@ class Finder:
         )
 
     def locate_own(self, request: FeedbackRequest) -> Place:
-        """Return the answer whose signed id is all that the sender has; raises as `resolve`."""
-        if request.prediction_id is None:
-            raise Invalid.at(
-                "/prediction_id", "is required: without a key, it says which answer is meant"
-            )
-        model, address = self.resolve(request.prediction_id, own=True)
-        return Place(model, address, request.prediction_id)
+        """Return the answer whose signed id is all that the sender has.
+
+        Raises
+        ------
+        Unauthorized
+            There is no id, or it is not ours, or its model takes no feedback without a key. Which
+            of these it is, is nobody's business.
+        WindowClosed
+            The prediction is older than the window.
+        """
+        try:
+            model, address = self._open(request.prediction_id or "")
+        except NotFound:
+            raise _needs_key() from None
+        if not self.admissions[model].public:
+            raise _needs_key()
+        check_age(address, now=self.clock(), window_s=self.window_s)
+        return Place(model, address, request.prediction_id or "")
 
     async def locate(self, request: FeedbackRequest) -> Place:
         """Return the answer that a payload is about: by its id, by another name, or by two ids.
@@ -107,7 +113,7 @@ class Finder:
         ways = (request.prediction_id, request.external_id, request.session_id)
         named = [way for way in ways if way is not None]
         if len(named) > 1:
-            raise Invalid.at("/", "name the answer once: prediction_id, external_id or session_id")
+            raise Invalid.at("", "name the answer once: prediction_id, external_id or session_id")
         if request.prediction_id is not None:
             model, address = self.resolve(request.prediction_id)
             self._check_model(request, model)
@@ -127,13 +133,14 @@ class Finder:
             raise Invalid.at("/model", "name the model beside external_id or session_id")
         if model not in self.admissions:
             hint = did_you_mean(model, self.admissions)
-            raise NotFound(f"no model '{model}' here.{hint}", code="unknown_model")
+            raise NotFound(f"there is no such model here.{hint}", code="unknown_model")
         kind = "external_id" if request.external_id is not None else "session_id"
-        name = request.external_id or request.session_id or ""
+        sent = request.external_id or request.session_id
+        name = self.admissions[model].inputs.name(sent) or ""
         found = await self.store.call("LINDEX", Keys(model).ref(kind, name), 0)
         if found is None:
             raise NotFound(
-                f"no answer of '{model}' is known under {kind} '{name}': it was sent with no such "
+                f"no answer of '{model}' is known under this {kind}: it was sent with no such "
                 f"{kind}, or is older than {self.window_s:g} s",
                 code="unknown_prediction",
             )
@@ -160,7 +167,10 @@ class Finder:
 
 
 def _needs_key() -> Unauthorized:
-    return Unauthorized("feedback on this answer is taken with a key that has scope 'feedback'")
+    return Unauthorized(
+        "send a key with scope 'feedback': without one, only the prediction_id of an answer of a "
+        "model with `public_feedback: true` is taken"
+    )
 
 
 def _age(pair: tuple[Address, str]) -> tuple[int, int]:

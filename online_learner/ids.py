@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import functools
 import hashlib
 import hmac
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from online_learner import secret
 from online_learner.errors import ConfigError, NotFound, WindowClosed
 
 Kind = Literal["prediction", "feedback"]
@@ -63,25 +63,6 @@ def new_nonce() -> str:
     return os.urandom(4).hex()
 
 
-def secret_of(name: str) -> str | None:
-    """Return a secret: the variable of this name, else what the file that `<name>_FILE` names has.
-
-    Raises
-    ------
-    ConfigError
-        Both are set, or the file cannot be read.
-    """
-    text, file = os.environ.get(name), os.environ.get(f"{name}_FILE")
-    if text and file:
-        raise ConfigError(f"{name} and {name}_FILE are both set: leave one of them out")
-    if not file:
-        return text or None
-    try:
-        return Path(file).read_text().strip() or None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{name}_FILE cannot be read: {type(error).__name__}") from None
-
-
 class Keyring:
     """Signs and opens ids. Holds up to two live keys, so that keys can be rotated.
 
@@ -101,23 +82,28 @@ class Keyring:
     def load(cls, data_dir: Path) -> Keyring:
         """Read the keys from `OL_SECRET` (`id:hex` pairs, comma separated) or `data_dir/secret`.
 
-        The file is made, readable by its owner only, where neither exists.
+        The variable `OL_SECRET_FILE` may name another file. `data_dir/secret` is made, readable by
+        its owner only, where none of them exists.
         """
-        text = os.environ.get("OL_SECRET") or _secret_file(data_dir)
+        text = secret.given("OL_SECRET") or secret.kept(data_dir / "secret", _new_secret)
         try:
             pairs = [part.strip().split(":", 1) for part in text.split(",")]
-            return cls({int(key_id): bytes.fromhex(secret) for key_id, secret in pairs})
-        except ValueError as error:
+            return cls({int(key_id): bytes.fromhex(key) for key_id, key in pairs})
+        except ValueError:
             raise ConfigError(
                 "the signing secret is not of the form 'id:hex[,id:hex]'. Set OL_SECRET to, say, "
                 f"1:$(openssl rand -hex 32), or remove {data_dir / 'secret'} to have one made."
-            ) from error
+            ) from None
 
     def mac(self, purpose: str, *parts: bytes, key_id: int | None = None) -> bytes:
         """Return HMAC-SHA256 over `purpose` and `parts`, each preceded by its length."""
         message = b"".join(struct.pack(">I", len(p)) + p for p in (purpose.encode(), *parts))
         key = self._keys[self._current if key_id is None else key_id]
         return hmac.digest(key, message, "sha256")
+
+    def pseudonym(self, *parts: bytes) -> bytes:
+        """Return 8 bytes that stand for `parts`, for as long as the oldest key is kept."""
+        return self.mac("pseudonym", *parts, key_id=min(self._keys))[:8]
 
     def verify(self, tag: bytes, purpose: str, *parts: bytes) -> bool:
         """Tell whether `tag` is ours, under any live key."""
@@ -177,17 +163,5 @@ def _split(text: str) -> tuple[bytes | None, bytes]:
     return raw[: _HEAD.size], raw[_HEAD.size :]
 
 
-def _secret_file(data_dir: Path) -> str:
-    path = data_dir / "secret"
-    if not path.exists():
-        data_dir.mkdir(parents=True, exist_ok=True)
-        draft = data_dir / f".secret-{secrets.token_hex(8)}"
-        with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(f"1:{secrets.token_hex(32)}")
-            file.flush()
-            os.fsync(file.fileno())  # what it signs outlives a power cut, so it has to as well
-        # A link is made whole or not at all, and the first of several processes wins.
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-        draft.unlink()
-    return path.read_text().strip()
+def _new_secret() -> str:
+    return f"1:{secrets.token_hex(32)}"

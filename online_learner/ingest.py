@@ -144,9 +144,10 @@ class Ingest(Finder):
             record = await self._reads.submit((place.model, place.address))
             if record is None:
                 raise _lost()
+        source = speaker.source(request, record, place.address.entry)
         said_by: dict[str, Any] = {
             "prediction_id": place.prediction_id,
-            "source": speaker.source(request, record, place.address.entry),
+            "source": source if speaker.own else admission.inputs.source(source),
             "auditor": speaker.auditor,
         }
         noted = admission.read_comment(request.comment)
@@ -289,10 +290,9 @@ def _check_status(
     if status == b"limited":
         raise limits.refusal(standings, len(request.said()))
     if status == b"mismatch":
-        made = reply[2].decode()
         raise Invalid.at(
             "/model_version",
-            f"this prediction was made by version {made}, not {request.model_version}",
+            "this prediction was made by another version: GET /v1/predictions/{id} tells by which",
             code="version_mismatch",
         )
     if status == b"unknown":
@@ -307,5 +307,5 @@ def _check_status(
 
 def _service_error(error: Exception) -> Exception:
     if isinstance(error, ResponseError):
-        return Unavailable(f"the store refused the signal: {error}")
+        return Unavailable(f"the store refused the signal: {str(error).partition(' ')[0]}")
     return error

@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from online_learner.errors import Fenced, Unavailable
+from online_learner.errors import Fenced, Unavailable, trace
 from online_learner.learners import Model
 from online_learner.learners.state import pack_state, unpack_state
 from online_learner.registry import Registry
 from online_learner.replay import NOTHING, Batch, Position, Replay, Signals, Validation
 from online_learner.schema import Aliases, Checkpoint, Control, Lesson, Step, Version
 from online_learner.settings import ModelSpec
-from online_learner.store import Entry
+from online_learner.store import Entry, Fields
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class Trainer(Replay):
         for is_control, run in _runs(entries):
             if is_control:
                 for entry, fields in run:
-                    await self._obey(entry, Control.model_validate_json(fields[b"c"]))
+                    await self._obey(entry, fields)
             else:
                 await self._learn(self.interpret(run))
         if not entries and self._unpublished and self._due_in_s() <= 0:
@@ -143,7 +143,7 @@ class Trainer(Replay):
         try:
             self.learner.learn(lessons)
         except Exception as error:
-            log.warning("a batch of %d could not be learned: %s", len(lessons), error)
+            log.warning("a batch of %d could not be learned: %s", len(lessons), trace(error))
             lessons = self._isolate(batch)
         self._since_base.append(lessons)
         before = self.at
@@ -173,7 +173,8 @@ class Trainer(Replay):
     def _isolate(self, batch: Batch) -> list[Lesson]:
         """Find the lessons that ruin the model, set them aside, and learn the others.
 
-        The state is rebuilt from the published one, so that no trace of the ruin remains.
+        The state is rebuilt from the published one, so that no trace of the ruin remains. Where
+        each alone is learned and all together ruin the model, the whole batch is set aside.
         """
         self._rebuild()
         for entry, lesson in batch.lessons:
@@ -182,11 +183,18 @@ class Trainer(Replay):
             except Exception as error:
                 batch.set_aside[entry] = f"poison: {type(error).__name__}: {error}"
                 self._rebuild()
-                self.learner.learn(_before(batch, entry))
+                for before in _before(batch, entry):
+                    self.learner.learn([before])
         self._rebuild()
         kept = batch.keep()
-        self.learner.learn(kept)
-        return kept
+        try:
+            self.learner.learn(kept)
+        except Exception as error:
+            together = f"poison: with others of its batch: {type(error).__name__}: {error}"
+            batch.set_aside = {entry: together for entry, _ in batch.lessons} | batch.set_aside
+            self._rebuild()
+            self.learner.learn([])  # as in a replay
+        return batch.keep()
 
     def _rebuild(self) -> None:
         self.learner, _ = unpack_state(self._base, self.learner)
@@ -201,7 +209,13 @@ class Trainer(Replay):
 
     # --- control ------------------------------------------------------------------------------
 
-    async def _obey(self, entry: str, control: Control) -> None:
+    async def _obey(self, entry: str, fields: Fields) -> None:
+        try:
+            control = Control.model_validate_json(fields[b"c"])
+        except ValueError as error:
+            aside = {entry: f"unreadable: {error}"}
+            await self._learn(Batch([(entry, fields)], set_aside=aside))
+            return
         if control.action == "release":
             await self._learn(await self.recall(entry, control.entries))
             return

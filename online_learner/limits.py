@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -49,15 +49,29 @@ class Standing:
     limit: Limit
     spent: float
 
+    @property
+    def left(self) -> int:
+        """How many signals are taken now."""
+        return max(0, math.floor(self.limit.spec.burst - self.spent))
+
     def wait_s(self, signals: int) -> int:
         """Return after how many seconds so many signals are taken; 0 where they are now."""
         over = self.spent + signals - self.limit.spec.burst
         return max(0, math.ceil(over / self.limit.spec.rate))
 
 
-def standings(limits: Sequence[Limit], spent: Sequence[bytes]) -> tuple[Standing, ...]:
-    """Return what the script has told of each limit."""
-    return tuple(map(Standing, limits, map(float, spent)))
+def standings(limits: Sequence[Limit], spent: bytes) -> tuple[Standing, ...]:
+    """Return what the script has told of each limit, in words."""
+    return tuple(map(Standing, limits, map(float, spent.split())))
+
+
+def fullest(found: Iterable[Standing]) -> list[Standing]:
+    """Return, of each sort of limit, the one that has the least left."""
+    least: dict[Of, Standing] = {}
+    for standing in found:
+        of = standing.limit.of
+        least[of] = min(standing, least.get(of, standing), key=lambda one: one.left)
+    return list(least.values())
 
 
 def limits_on(spec: LimitsSpec, *, key: str | None, source: str) -> list[Limit]:
@@ -124,5 +138,5 @@ def _policy(of: Of, spec: RateSpec) -> str:
 
 def _left(standing: Standing) -> str:
     spec = standing.limit.spec
-    left = max(0, math.floor(spec.burst - standing.spent))
-    return f'"{standing.limit.of}";r={left};t={math.ceil(standing.spent / spec.rate)}'
+    until_empty_s = math.ceil(standing.spent / spec.rate)
+    return f'"{standing.limit.of}";r={standing.left};t={until_empty_s}'

@@ -97,7 +97,7 @@ class Loop:
         """Return the stages of one model; raises `NotFound`."""
         if model not in self.models:
             hint = did_you_mean(model, self.models)
-            raise NotFound(f"no model '{model}' here.{hint}", code="unknown_model")
+            raise NotFound(f"there is no such model here.{hint}", code="unknown_model")
         return self.models[model]
 
     async def predict(self, model: str, features: dict[str, Any], **fields: Any) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from typing import Any, Protocol, TypeAlias
 
 from online_learner.bundle import CANNOT_TAKE, CHAMPION, Bundle, Panel, Weights
 from online_learner.chat import shared_context
-from online_learner.errors import Invalid, Unavailable
+from online_learner.errors import Invalid, Unavailable, Unfit
 from online_learner.explore import chances, draw, draw_role, softmax
+from online_learner.inputs import FULL, Inputs
 from online_learner.learners import Answer
 from online_learner.requests import LogRequest, PredictRequest, ScoreRequest
 from online_learner.schema import Ask, Flag, Option, Prediction
@@ -57,6 +58,8 @@ class Predictor:
         Draws the audit coin, who answers, and the order of options where it is explored.
     clock
         Seconds, to measure latency.
+    inputs
+        What the model sees of what is asked, and what the record keeps.
     """
 
     model: str
@@ -64,6 +67,7 @@ class Predictor:
     rules: Rules | None = None
     rng: random.Random = field(default_factory=random.Random)
     clock: Callable[[], float] = time.perf_counter
+    inputs: Inputs = FULL
     bundle: Bundle | None = None
     mean_ms: float = 0.0  # moving average of the time that an answer takes
 
@@ -83,22 +87,19 @@ class Predictor:
             The model cannot take these features or options.
         """
         bundle, started = self._ready(), self.clock()
-        options = self._options(request)
+        sent = self._options(request)
+        features, options = self.inputs.seen(request.features), self.inputs.seen_options(sent)
         try:
-            weights, answer, how = self._reply(
-                bundle, request.features, options, self.spec.exposure
-            )
+            weights, answer, how = self._reply(bundle, features, options, self.spec.exposure)
         except CANNOT_TAKE as error:
             raise self._refusal(error) from error
-        flags = self._flags(request.features, options, answer)
+        flags = self._flags(request.features, sent, answer)
         return self._record(
             bundle,
             weights,
             started,
-            features=request.features,
-            options=options,
             top_k=request.top_k,
-            **_names(request),
+            **self.inputs.kept(request, features, options),
             **self._shown(answer, request.top_k),
             **self._blocking(flags),
             **how,
@@ -116,22 +117,20 @@ class Predictor:
         """
         bundle, started = self._ready(), self.clock()
         if self.spec.task != "generation":
-            raise Invalid.at("/", f"answers are logged for task: generation, not {self.spec.task}")
-        features, options = request.features(), request.options()
-        context = shared_context(features)
-        weights, answer, how = self._rewarded(bundle, context, options)
-        flags = self._flags(context, (), None) + self._flags_of_outputs(request)
+            raise Invalid.at("", f"answers are logged for task: generation, not {self.spec.task}")
+        sent = request.features()
+        flags = self._flags(shared_context(sent), (), None) + self._flags_of_outputs(request)
+        features = self.inputs.seen(sent)
+        options = self.inputs.seen_options(request.options())
+        weights, answer, how = self._rewarded(bundle, shared_context(features), options)
         found = self._record(
             bundle,
             weights,
             started,
-            features=features,
-            options=options,
             output=[option.id for option in options],
             scores=answer.scores,
             model_version=request.model_version,
-            parameters=request.parameters,
-            **_names(request),
+            **self.inputs.kept(request, features, options),
             **self._blocking(flags),
             **how | {"role": EXTERNAL},
         )
@@ -143,8 +142,9 @@ class Predictor:
         """Return the rewards of some outputs; nothing is logged."""
         bundle, started = self._ready(), self.clock()
         if self.spec.task not in RANKS:
-            raise Invalid.at("/", f"a model of the task {self.spec.task} gives no rewards")
-        features, options = shared_context(request.features()), request.options()
+            raise Invalid.at("", f"a model of the task {self.spec.task} gives no rewards")
+        features = shared_context(self.inputs.seen(request.features()))
+        options = self.inputs.seen(request.options())
         try:
             weights, rewards = bundle.attempt(lambda weights: weights.score(features, options))
         except CANNOT_TAKE as error:
@@ -168,7 +168,8 @@ class Predictor:
         return self.bundle
 
     def _refusal(self, error: Exception) -> Invalid:
-        return Invalid.at("/features", f"'{self.model}' cannot take these features: {error}")
+        why = error if isinstance(error, Unfit) else type(error).__name__
+        return Invalid.at("/features", f"'{self.model}' cannot take these features: {why}")
 
     def _rewarded(self, bundle: Bundle, features: dict[str, Any], options: list[Option]) -> Reply:
         """Return the outputs by their rewards, or no output where the model cannot take them."""
@@ -284,13 +285,3 @@ class Predictor:
             "shadows": panel.shadows,
         }
         return panel.bundle.roles[role], panel.answers[role], how
-
-
-def _names(request: PredictRequest | LogRequest) -> dict[str, Any]:
-    """Return by what the caller will find an answer again."""
-    return {
-        "session_id": request.session_id,
-        "user_id": request.user_id,
-        "external_id": request.external_id,
-        "tags": request.tags,
-    }

@@ -7,6 +7,7 @@ for a pull, the control entry that resets the learner.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,10 +15,11 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from online_learner.errors import Conflict, Fenced
+from online_learner.errors import Conflict, Fenced, StateError
 from online_learner.evidence import Case, Duel, Terms, Unpaired
 from online_learner.judge import Judge, entry_order
 from online_learner.registry import Registry
+from online_learner.retain import trimmed_to
 from online_learner.schema import (
     Alarm,
     Aliases,
@@ -33,7 +35,10 @@ from online_learner.schema import (
 from online_learner.settings import ModelSpec
 from online_learner.store.keys import Keys
 
+log = logging.getLogger(__name__)
+
 READ_MAX = 1000
+LINEAGE_TESTS = 2  # at most, beside those of challengers: against the reference, and the detector
 NO_ANSWER = ("flag", "implicit")  # what the system notes and what users do is not evidence
 
 
@@ -92,14 +97,51 @@ class Gatekeeper:
         """Take the fence and the committed state; what was pending is read again."""
         self._fence = None
         fence = str(await self.store.essential("INCR", self.keys.fence("gatekeeper")))
-        found = await self.store.hash(self.keys.checkpoint("gatekeeper"))
-        state = self.registry.unseal("gate", found, GateState)[0] if found else None
-        self.judge = self._judge(state, self._spec, self.policy)
+        try:
+            self.judge = await self.load_judge()
+        except StateError as error:
+            await self._begin_anew(fence, error)
         # A signal comes after its prediction, so none on a pending one is older than the last
         # settled prediction; but within one millisecond each stream counts for itself.
         self._audits = self.judge.settled
         self._feedback = f"{max(0, entry_order(self._audits)[0] - 1)}-0"
         self._fence = fence
+
+    async def load_judge(self) -> Judge:
+        """Return a judge with the committed state; raises `StateError` where it is not sound."""
+        state = await self.registry.gate()
+        try:
+            return self._judge(state, self._spec, self.policy)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise StateError(f"the gate's state of '{self.registry.model}' is damaged") from error
+
+    async def _begin_anew(self, fence: str, error: Exception) -> None:
+        """Replace a state that is refused by one that promotes nothing too early.
+
+        What has settled stays settled. All tests begin anew, and as if as many had gone before as
+        there can have been; so the bound on false promotions holds.
+        """
+        aliases = await self.registry.aliases()
+        if aliases is None:
+            raise StateError(f"'{self.registry.model}' has a gate, and no aliases") from error
+        log.error(
+            "the gate's state of '%s' is refused, and all of its tests begin anew: %s",
+            self.registry.model,
+            error,
+        )
+        newest = [await trimmed_to(self.store, self.keys, "evidence")]
+        newest += [entry for entry, _ in await self.store.latest(self.keys.evidence, 1)]
+        settled = max(newest, key=entry_order)
+        known = (aliases.champion, aliases.anchor, aliases.previous, *aliases.challengers)
+        state = GateState(
+            settled=settled,
+            watched=settled,
+            answered=int(await self.store.call("XLEN", self.keys.evidence)),
+            candidates=aliases.epoch * (self.policy.max_open + LINEAGE_TESTS),
+            newest=max(number for number in known if number is not None),
+        )
+        self.judge = self._judge(state, self._spec, self.policy)
+        await commit_move(self.registry, aliases, None, fence=fence, state=state, now=self._clock())
 
     async def turn(self, *, block_ms: int | None = None) -> int:
         """Read what has arrived, settle what can settle, and decide.

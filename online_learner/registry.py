@@ -7,15 +7,19 @@ The seal is verified before a byte of state is parsed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from online_learner.errors import NotFound, StateError
 from online_learner.ids import Keyring
 from online_learner.learners import Model
 from online_learner.learners.state import M, pack_state, unpack_state
-from online_learner.schema import Aliases, Checkpoint, Record, Version
+from online_learner.schema import Aliases, Checkpoint, GateState, Record, Version
 from online_learner.store import Fields, Store
 from online_learner.store.keys import Keys
 
@@ -55,22 +59,40 @@ class Registry:
 
     def unseal(self, purpose: str, fields: Fields, kind: type[R]) -> tuple[R, str]:
         """Verify a seal, then parse the record. Returns it with the SHA-256 of its bytes."""
+        meta, sha = self._verified(purpose, fields)
+        return self._parsed(purpose, meta, kind), sha
+
+    def _unseal_all(self, purpose: str, fields: Fields, kind: type[R]) -> tuple[R, bytes]:
+        """Verify a seal and the bytes under it, and only then parse the record."""
+        meta, sha = self._verified(purpose, fields)
+        blob = fields.get(b"blob", b"")
+        if hashlib.sha256(blob).hexdigest() != sha:
+            raise StateError(f"the bytes of {purpose} of '{self.model}' are damaged or gone")
+        return self._parsed(purpose, meta, kind), blob
+
+    def _verified(self, purpose: str, fields: Fields) -> tuple[bytes, str]:
         try:
-            meta, sha, mac = fields[b"meta"], fields[b"sha"], bytes.fromhex(fields[b"mac"].decode())
+            meta, sha, written = fields[b"meta"], fields[b"sha"], fields[b"mac"].decode()
+            mac = bytes.fromhex(written)
         except (KeyError, ValueError) as error:
             raise StateError(f"{purpose} of '{self.model}' is incomplete") from error
-        if not self.keyring.verify(mac, purpose, self.model.encode(), meta, sha):
+        if mac.hex() != written or not self.keyring.verify(
+            mac, purpose, self.model.encode(), meta, sha
+        ):
             raise StateError(
                 f"{purpose} of '{self.model}' carries no valid seal: it was changed, or written "
                 "with another secret (OL_SECRET, or the file 'secret' in data_dir)"
             )
-        return kind.model_validate_json(meta), sha.decode()
+        return meta, sha.decode()
 
-    def _bytes(self, purpose: str, fields: Fields, sha: str) -> bytes:
-        blob = fields.get(b"blob", b"")
-        if hashlib.sha256(blob).hexdigest() != sha:
-            raise StateError(f"the bytes of {purpose} of '{self.model}' are damaged or gone")
-        return blob
+    def _parsed(self, purpose: str, meta: bytes, kind: type[R]) -> R:
+        try:
+            return kind.model_validate_json(meta)
+        except ValidationError as error:
+            raise StateError(
+                f"{purpose} of '{self.model}' is ours, and not of this release's form: it was "
+                "written by another release of online-learner"
+            ) from error
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -101,22 +123,37 @@ class Registry:
         """Return what is known of a version, and its seal, without its bytes."""
         names = (b"meta", b"sha", b"mac")
         values = await self.store.call("HMGET", self.keys.version(number), *names)
-        pairs = zip(names, values, strict=True)
-        return {name: value for name, value in pairs if value is not None}
+        return _found(names, values)
 
     def _version(self, number: int, fields: Fields) -> tuple[Version, str]:
+        self._there(number, fields)
+        return self.unseal(f"version {number}", fields, Version)
+
+    def _there(self, number: int, fields: Fields) -> None:
         if not fields:
             raise NotFound(
                 f"'{self.model}' has no version {number}: see `online-learner versions`",
                 code="unknown_version",
             )
-        return self.unseal(f"version {number}", fields, Version)
 
     async def versions(self) -> list[Version]:
         """Return every version, oldest first."""
         last = await self.last_version()
         found = await asyncio.gather(*(self._sealed(number) for number in range(last + 1)))
         return [self._version(n, fields)[0] for n, fields in enumerate(found) if fields]
+
+    async def sound(self) -> list[Version]:
+        """Return every version whose seal is good, oldest first; the others are left out."""
+        found = []
+        for number in range(await self.last_version() + 1):
+            with contextlib.suppress(StateError, NotFound):
+                found.append(await self.version(number))
+        return found
+
+    async def blessed(self) -> list[int]:
+        """Return the versions that were champion once, the newest first."""
+        found = await self.sound()
+        return [version.version for version in reversed(found) if version.status == "blessed"]
 
     async def load_version(self, number: int, like: M) -> tuple[Version, M]:
         """Return a version and its weights, as a learner like `like`."""
@@ -126,8 +163,8 @@ class Registry:
     async def load_state(self, number: int, like: M) -> tuple[Version, M, dict[str, Any]]:
         """Return a version, its weights, and what the signals policy remembered by then."""
         fields = await self.store.hash(self.keys.version(number))
-        meta, sha = self._version(number, fields)
-        blob = self._bytes(f"version {number}", fields, sha)
+        self._there(number, fields)
+        meta, blob = self._unseal_all(f"version {number}", fields, Version)
         model, memory = await asyncio.to_thread(unpack_state, blob, like)
         return meta, model, memory
 
@@ -135,6 +172,19 @@ class Registry:
         """Return the metadata of the learner's newest state, without its bytes."""
         found: bytes | None = await self.store.call("HGET", self.keys.checkpoint("learner"), "meta")
         return found
+
+    async def published(self) -> Checkpoint | None:
+        """Return what is known of the learner's newest state, or None where that is not sound."""
+        names = (b"meta", b"sha", b"mac")
+        values = await self.store.call("HMGET", self.keys.checkpoint("learner"), *names)
+        with contextlib.suppress(StateError):
+            return self.unseal("checkpoint", _found(names, values), Checkpoint)[0]
+        return None
+
+    async def gate(self) -> GateState | None:
+        """Return the gatekeeper's newest state, or None before its first."""
+        fields = await self.store.hash(self.keys.checkpoint("gatekeeper"))
+        return self.unseal("gate", fields, GateState)[0] if fields else None
 
     async def checkpoint(self) -> tuple[Checkpoint, bytes] | None:
         """Return the learner's newest full state, or None before its first."""
@@ -148,8 +198,7 @@ class Registry:
         fields = await self.store.hash(key)
         if not fields:
             return None
-        meta, sha = self.unseal("checkpoint", fields, Checkpoint)
-        return meta, self._bytes("checkpoint", fields, sha)
+        return self._unseal_all("checkpoint", fields, Checkpoint)
 
     # --- writing ------------------------------------------------------------------------------
 
@@ -197,3 +246,8 @@ class Registry:
             ],
         )
         return bool(founded)
+
+
+def _found(names: Sequence[bytes], values: Sequence[bytes | None]) -> Fields:
+    pairs = zip(names, values, strict=True)
+    return {name: value for name, value in pairs if value is not None}

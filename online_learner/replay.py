@@ -6,6 +6,7 @@ Used by the learner after a crash, and by anyone who wants to see what the weigh
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from online_learner.learners.state import unpack_state
 from online_learner.registry import Registry
 from online_learner.retain import trimmed_to
 from online_learner.schema import (
+    Checkpoint,
     Example,
     Feedback,
     Lesson,
@@ -27,6 +29,8 @@ from online_learner.schema import (
     Version,
 )
 from online_learner.store import Entry
+
+log = logging.getLogger(__name__)
 
 MAX_WEIGHT = 10.0
 PAGE = 500
@@ -58,7 +62,7 @@ class Validation(Protocol):
         """Return why a signal is to be set aside, or None where it may be learned."""
 
     def weigh(self, signal: Signal, weight: float, /) -> float:
-        """Return what is left of a lesson's weight, and count it."""
+        """Return what a lesson is to weigh, and count it."""
 
     def state(self) -> dict[str, Any]:
         """Return what it remembers of earlier signals, as plain JSON."""
@@ -155,19 +159,51 @@ class Replay:
         self.validation = validation
 
     async def load_newest(self) -> None:
-        """Take the newest published state, or rewind where nothing was published."""
+        """Take the newest published state that is sound, or rewind where nothing was published.
+
+        Where the newest is refused, the steps after the version before it lead to the same weights.
+
+        Raises
+        ------
+        StateError
+            No state can be loaded from which the record is whole.
+        """
+        try:
+            published = await self.load_published()
+        except StateError as error:
+            log.error(  # noqa: TRY400 (said once, in words)
+                "the newest state of '%s' is refused, and what it held is learned again from the "
+                "version before it: %s",
+                self.registry.model,
+                error,
+            )
+            await self._load_kept(newest=True)
+        else:
+            if not published:
+                await self.rewind()
+
+    async def load_published(self) -> bool:
+        """Take the learner's newest full state; False where there is none."""
         state = await self.registry.checkpoint()
         if state is None:
-            await self.rewind()
-            return
+            return False
         meta, blob = state
-        self.learner, memory = unpack_state(blob, self.learner)
-        self.remember(memory)
-        if self.learner.digest() != meta.state_digest:
-            raise StateError(f"the state of '{self.registry.model}' differs from its digest")
+        self._take(*unpack_state(blob, self.learner), meta)
         self.at = Position(
             meta.lineage, meta.step, meta.offset, meta.digest, meta.learned, meta.since_cut
         )
+        return True
+
+    def _take(self, learner: Model, memory: Mapping[str, Any], meta: Checkpoint | Version) -> None:
+        """Take a state that was read, once it is found to be what was written."""
+        try:
+            found = learner.digest()
+            self.remember(memory)
+        except Exception as error:  # whatever a learner, or a policy, finds wrong with it
+            raise StateError(f"the state of '{self.registry.model}' is damaged") from error
+        if found != meta.state_digest:
+            raise StateError(f"the state of '{self.registry.model}' differs from its digest")
+        self.learner = learner
 
     async def rewind(self) -> None:
         """Take the oldest kept version from which the record is whole: the first, until one trims.
@@ -177,19 +213,26 @@ class Replay:
         StateError
             No version that is kept goes as far back as the record.
         """
+        await self._load_kept(newest=False)
+
+    async def _load_kept(self, *, newest: bool) -> None:
         begins = await self._begins()
-        kept = [v for v in await self.registry.versions() if v.status != "rejected"]
-        whole = (v for v in kept if entry_order(v.offset) >= entry_order(begins))
-        oldest = next(whole, None)
-        if oldest is None:
-            raise StateError(
-                f"the record of '{self.registry.model}' begins at {begins}, and no version that is "
-                "kept is as young as that: only the learner's newest state can be replayed"
+        kept = [v for v in await self.registry.sound() if v.status != "rejected"]
+        whole = [v for v in kept if entry_order(v.offset) >= entry_order(begins)]
+        for version in reversed(whole) if newest else whole:
+            try:
+                _, learner, memory = await self.registry.load_state(version.version, self.learner)
+                self._take(learner, memory, version)
+            except StateError as error:
+                log.warning("version %d is passed over: %s", version.version, error)
+                continue
+            self.at = Position(
+                version.lineage, version.step, version.offset, version.digest, version.learned
             )
-        _, self.learner, memory = await self.registry.load_state(oldest.version, self.learner)
-        self.remember(memory)
-        self.at = Position(
-            oldest.lineage, oldest.step, oldest.offset, oldest.digest, oldest.learned
+            return
+        raise StateError(
+            f"the record of '{self.registry.model}' begins at {begins}, and no version that is "
+            "kept is as young as that, and sound: only the learner's newest state can be replayed"
         )
 
     async def _begins(self) -> str:
@@ -284,6 +327,8 @@ class Replay:
             doubt = validation.look(signal)
             if doubt is not None:
                 return doubt
+        if any(record.inputs == "none" for record in (prediction, other or prediction)):
+            return f"{NOTHING}: what was asked is not in the log (log_inputs: none); it is kept"
         lesson = self.signals.lesson(feedback, prediction, other)
         reason = self._nothing_in(feedback, lesson)
         if lesson is None or reason is not None:
@@ -291,6 +336,8 @@ class Replay:
         if validation is None:
             return lesson
         weight = validation.weigh(signal, lesson.weight)
+        if not 0.0 < weight <= MAX_WEIGHT:
+            return f"unreadable: the validation policy gave it a weight of {weight:g}"
         return lesson if weight == lesson.weight else replace(lesson, weight=weight)
 
     def _nothing_in(self, feedback: Feedback, lesson: Lesson | None) -> str | None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -29,6 +28,7 @@ from pydantic_settings import (
 
 from online_learner.errors import ConfigError, did_you_mean, known_fields
 from online_learner.schema import Task, label_key
+from online_learner.secret import STORE_VARIABLES, given, shown
 
 
 def _distinct(labels: list[bool | int | str] | None) -> list[bool | int | str] | None:
@@ -170,7 +170,7 @@ class ModelSpec(Section):
     )
     limits: LimitsSpec = LimitsSpec()
     public_feedback: bool = False  # the signed id alone may speak about its own answer
-    log_inputs: Literal["full", "hashed", "none"] = "full"
+    log_inputs: Literal["full", "hashed", "none"] = "full"  # see `online_learner.inputs`
     seed: int = 0
     batch_max: Annotated[int, Field(ge=1, le=8192)] = 512
     publish_s: Annotated[float, Field(ge=0)] = 0.05
@@ -189,9 +189,25 @@ class ModelSpec(Section):
             raise ValueError(f"`labels` are for classification, and the task is {self.task}")
         if self.exploration is not None and self.task not in ("ranking", "generation"):
             raise ValueError("`exploration` varies the order of options: it is for task: ranking")
+        if self.log_inputs == "none" and self.guard_segments:
+            raise ValueError(
+                "`guard_segments` needs what was asked, and `log_inputs: none` keeps nothing of "
+                "it: leave one of them out, or take `log_inputs: hashed`"
+            )
         if self.output_schema is not None and self.task != "generation":
             raise ValueError("`output_schema` describes what is generated: for task: generation")
         return self
+
+
+def _without_password(store: str) -> str:
+    """Return a store's URL as it may be written down; only the environment may give a password."""
+    url = shown(store)
+    if url != store and store not in map(given, STORE_VARIABLES):
+        raise ValueError(
+            "a password does not belong here: give the whole URL in OL_STORE or REDIS_URL, or in a "
+            "file that OL_STORE_FILE or REDIS_URL_FILE names"
+        )
+    return url
 
 
 class CorsSpec(Section):
@@ -214,18 +230,19 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    store: str = "auto"
+    store: Annotated[str, AfterValidator(_without_password)] = "auto"
     data_dir: Path = Path(".online_learner")
     profile: Literal["fast", "plain"] = "fast"
     window_s: Annotated[float, Field(gt=0, le=1e9)] = 86_400.0
     on_store_down: Literal["refuse", "answer_unlogged"] = "refuse"
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1 << 20
+    body_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10.0  # for all of a body to arrive
     gateways: Annotated[int, Field(ge=1)] = 1
     cors: CorsSpec = CorsSpec()
     maxmemory_bytes: Annotated[int, Field(ge=64 << 20)] | None = None  # of the bundled store
     models: dict[Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$")], ModelSpec]
 
-    @field_validator("window_s", "max_body_bytes", "gateways", mode="before")
+    @field_validator("window_s", "max_body_bytes", "body_timeout_s", "gateways", mode="before")
     @classmethod
     def _no_boolean(cls, value: Any) -> Any:
         if isinstance(value, bool):  # YAML reads `yes` as true, and pydantic reads true as 1
@@ -256,7 +273,7 @@ class Settings(BaseSettings):
         try:
             document = yaml.safe_load(Path(file).read_text())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot read the configuration {file}: {error}") from error
+            raise ConfigError(f"cannot read the configuration {file}: {_reason(error)}") from None
         if not isinstance(document, dict):
             raise ConfigError(
                 f"{file} must be a mapping of settings, not {type(document).__name__}"
@@ -267,8 +284,11 @@ class Settings(BaseSettings):
     def parse(cls, document: dict[str, Any], *, name: str = "configuration") -> Settings:
         """Check a document that has been read already; the environment wins over it."""
         document = {str(key): value for key, value in document.items()}
-        if os.environ.get("REDIS_URL") and document.get("store", "auto") == "auto":
-            document = {**document, "store": os.environ["REDIS_URL"]}
+        url = given("OL_STORE")
+        if url is None and document.get("store", "auto") == "auto":
+            url = given("REDIS_URL")
+        if url is not None:
+            document["store"] = url
         try:
             return cls(**document)
         except ValidationError as error:
@@ -287,6 +307,14 @@ class Settings(BaseSettings):
                 f"no model '{name}' in the configuration.{did_you_mean(name, self.models)}"
             )
         return self.models[name]
+
+
+def _reason(error: Exception) -> str:
+    """Return why a file cannot be read, without the line of it that YAML would repeat."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return getattr(error, "strerror", None) or "it is not text"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', '')}"
 
 
 def _explain(error: ValidationError) -> str:

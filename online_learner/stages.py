@@ -6,12 +6,13 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from online_learner.admit import Admission
 from online_learner.errors import ConfigError
 from online_learner.ids import Keyring
+from online_learner.inputs import Inputs
 from online_learner.journal import Journal
 from online_learner.learn import Trainer
 from online_learner.learners import Learner, Ranker
@@ -51,7 +52,7 @@ class Stages:
     @cached_property
     def predictor(self) -> Predictor:
         """Stage 1: answer."""
-        return Predictor(self.model, self.spec, self.rules, self.rng)
+        return Predictor(self.model, self.spec, self.rules, self.rng, inputs=self.inputs)
 
     @cached_property
     def journal(self) -> Journal:
@@ -62,7 +63,7 @@ class Stages:
     @cached_property
     def admission(self) -> Admission:
         """Stage 3: accept."""
-        return Admission(self.spec, self.signals, self.rules)
+        return Admission(self.spec, self.signals, self.rules, self.inputs)
 
     @cached_property
     def trainer(self) -> Trainer:
@@ -114,6 +115,11 @@ class Stages:
     def policy(self) -> Any:
         """When new weights may answer; see `policies.promotion`."""
         return make_policy(self.spec)
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What the log keeps of what is asked."""
+        return Inputs(self.spec.log_inputs, partial(self.keyring.pseudonym, self.model.encode()))
 
     @cached_property
     def rules(self) -> Any:

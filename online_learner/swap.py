@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
-from online_learner.bundle import ANCHOR, LATEST, Bundle, Weights
+from online_learner.bundle import ANCHOR, CHAMPION, LATEST, Bundle, Weights
 from online_learner.errors import NotFound, StateError
 from online_learner.learners import Learner, Ranker
 from online_learner.learners.state import unpack_state
@@ -15,11 +16,15 @@ from online_learner.schema import Aliases, Checkpoint
 
 log = logging.getLogger(__name__)
 
+MOST_TRIED = 10  # versions, where the champion cannot be loaded
+
 
 class Follower:
     """Keeps a predictor's bundle what the aliases say.
 
-    A shadow that cannot be loaded is left out, and tried again at each refresh.
+    What cannot be loaded is said once, and tried again at each refresh. Meanwhile a shadow is left
+    out, and where it is the champion, what answered goes on answering; where nothing did, the
+    champion's predecessors are tried.
     """
 
     def __init__(self, registry: Registry, predictor: Predictor, like: Learner | Ranker) -> None:
@@ -28,7 +33,12 @@ class Follower:
         self._like = like
         self._versions: dict[int, Weights] = {}  # by number; versions do not change
         self._latest: tuple[bytes, Checkpoint, Learner | Ranker] | None = None
-        self._left_out: frozenset[str] = frozenset()
+        self._left_out: dict[str, str] = {}
+
+    @property
+    def refused(self) -> str | None:
+        """Why what answers is not what should, or None where it is."""
+        return self._left_out.get(CHAMPION)
 
     async def refresh(self) -> bool:
         """Load what is new and swap it in, as one. Tells whether anything changed.
@@ -36,31 +46,49 @@ class Follower:
         Raises
         ------
         StateError
-            The champion cannot be loaded; what answered goes on answering.
+            There are no weights that can answer.
         """
+        left_out: dict[str, Exception] = {}
+        current = self._predictor.bundle
+        try:
+            bundle = await self._newer(current, left_out)
+        except (StateError, NotFound) as error:
+            left_out[CHAMPION] = error
+            if current is None:
+                raise
+            bundle = current
+        finally:
+            self._report(left_out)
+        if bundle == current:
+            return False
+        self._predictor.bundle = bundle
+        return True
+
+    async def _newer(self, current: Bundle | None, left_out: dict[str, Exception]) -> Bundle | None:
+        """Return the bundle as it should be now; the very same one where nothing has changed."""
         aliases = await self._registry.aliases()
         if aliases is None:
-            return False
-        left_out: dict[str, Exception] = {}
+            return current
         newer = await self._fetch_latest(aliases, left_out)
-        current = self._predictor.bundle
         same = current is not None and current.aliases == aliases and not newer
         if same and not self._left_out and not left_out:
-            return False
-        bundle = await self._bundle(aliases, left_out)
-        self._report(left_out)
-        self._predictor.bundle = bundle
-        return bundle != current
+            return current
+        return await self._bundle(aliases, left_out)
 
     def _report(self, left_out: dict[str, Exception]) -> None:
-        for what in left_out.keys() - self._left_out:  # once, not at each refresh
-            log.warning(
-                "%s of '%s' cannot be loaded, and is left out: %s",
-                what,
-                self._registry.model,
-                left_out[what],
-            )
-        self._left_out = frozenset(left_out)
+        told = {what: str(error) for what, error in left_out.items()}
+        for what, why in told.items():
+            if self._left_out.get(what) != why:  # once, not at each refresh
+                meanwhile = "what can answers meanwhile" if what == CHAMPION else "is left out"
+                log.log(
+                    logging.ERROR if what == CHAMPION else logging.WARNING,
+                    "%s of '%s' cannot be loaded, and %s: %s",
+                    what,
+                    self._registry.model,
+                    meanwhile,
+                    why,
+                )
+        self._left_out = told
 
     async def _fetch_latest(self, aliases: Aliases, left_out: dict[str, Exception]) -> bool:
         """Fetch the learner's newest state, unless it is the one that is held."""
@@ -73,9 +101,10 @@ class Follower:
                 return False
             learner = await asyncio.to_thread(self._open, state[1])
         except StateError as error:
-            if aliases.following and not aliases.pinned:  # it is the champion
-                raise
-            left_out["the newest step"], self._latest = error, None
+            if aliases.following and not aliases.pinned:  # the step before it goes on answering
+                left_out[CHAMPION] = error
+            else:
+                left_out["the newest step"], self._latest = error, None
             return False
         self._latest = (state[0].pack(), state[0], learner)
         return True
@@ -88,7 +117,14 @@ class Follower:
         roles = {f"challenger:{n}": n for n in aliases.challengers}
         if aliases.following and aliases.anchor is not None:
             roles[ANCHOR] = aliases.anchor
-        champion = await self._champion(aliases, latest)
+        try:
+            champion = await self._champion(aliases, latest)
+        except (StateError, NotFound) as error:
+            stand_in = None if self._predictor.bundle else await self._stand_in(aliases)
+            if stand_in is None:
+                raise
+            left_out[CHAMPION] = error
+            return Bundle(aliases, stand_in)  # without shadows: nothing is compared to it
         shadows = []
         for role, number in roles.items():
             try:
@@ -108,6 +144,15 @@ class Follower:
         if aliases.following and not aliases.pinned and latest is not None:
             return latest
         return await self._version(aliases.champion)
+
+    async def _stand_in(self, aliases: Aliases) -> Weights | None:
+        """Return the weights of the champion's nearest predecessor that can be loaded."""
+        blessed = await self._registry.blessed()
+        near = [aliases.champion, aliases.anchor, aliases.previous, *blessed[:MOST_TRIED]]
+        for number in dict.fromkeys(number for number in near if number is not None):
+            with contextlib.suppress(StateError, NotFound):
+                return await self._version(number)
+        return None
 
     def _lineage_latest(self, aliases: Aliases) -> Weights | None:
         # A learner that has not heard of a reset yet still publishes under the old lineage.

@@ -9,7 +9,6 @@ and nothing else; gateways follow the store.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from ray.serve import Application
 
 from online_learner import auth, config
 from online_learner.errors import ConfigError
+from online_learner.ids import Keyring
+from online_learner.secret import origin
 from online_learner.settings import ModelSpec, Settings
 from online_learner.stages import check_model
 from online_learner.store import Store, open_store
@@ -119,8 +120,8 @@ def build_gateway(args: dict[str, Any]) -> Application:
     """Build the gateway from the settings without models: `{store, data_dir, window_s, ...}`."""
     settings = _settings({key: value for key, value in args.items() if key != "replicas"})
 
-    async def write(store: Store) -> None:
-        await config.publish_settings(store, settings)
+    async def write(store: Store, keyring: Keyring) -> None:
+        await config.publish_settings(store, keyring, settings)
         await auth.allow_ours(store, auth.given("OL_API_KEY"), name="OL_API_KEY")
 
     _publish(settings, write)
@@ -139,8 +140,8 @@ def build_model(args: dict[str, Any]) -> Application:
     spec = settings.model(model)
     check_model(spec.on_cpu())  # the GPU is on another node
 
-    async def write(store: Store) -> None:
-        await config.publish_model(store, model, spec)
+    async def write(store: Store, keyring: Keyring) -> None:
+        await config.publish_model(store, keyring, model, spec)
 
     _publish(settings, write)
     return model_app(model, spec, settings.store, str(settings.data_dir))
@@ -156,11 +157,11 @@ def _settings(document: dict[str, Any]) -> Settings:
     return settings
 
 
-def _publish(settings: Settings, write: Callable[[Store], Awaitable[None]]) -> None:
+def _publish(settings: Settings, write: Callable[[Store, Keyring], Awaitable[None]]) -> None:
     async def run() -> None:
         async with await open_store(settings.store, data_dir=Path(settings.data_dir)) as store:
-            await write(store)
+            await write(store, Keyring.load(settings.data_dir))
 
-    if os.environ.get("OL_SECRET") is None and not settings.data_dir.exists():
+    if origin("OL_SECRET") is None and not settings.data_dir.exists():
         settings.data_dir.mkdir(parents=True)
     asyncio.run(run())

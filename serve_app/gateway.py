@@ -12,15 +12,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
+from online_learner import limits
 from online_learner.auth import Credential
-from online_learner.errors import ServiceError, Unauthorized, Unavailable
+from online_learner.errors import RateLimited, ServiceError, Unauthorized, Unavailable
 from online_learner.ids import Address
 from online_learner.ingest import Receipt
 from online_learner.render import render
@@ -31,23 +31,33 @@ from online_learner.requests import (
     PredictBatchRequest,
     PredictRequest,
     ScoreRequest,
+    check,
     parse_feedback,
     read_chat,
+    read_feedback,
 )
 from online_learner.schema import Prediction
 from online_learner.speaker import OWN, Speaker
 from online_learner.stages import Stages
 from serve_app.access import admitted, is_anonymous, needs
 from serve_app.cors import Cors
-from serve_app.http import body_of, endpoint, json_response, parse, wrong_method
-from serve_app.operator_api import operator_api
+from serve_app.http import (
+    Guarded,
+    body_of,
+    endpoint,
+    idempotency_key,
+    json_response,
+    lost,
+    parse,
+    wrong_method,
+)
+from serve_app.operator_api import describe, operator_api
 from serve_app.service import Service
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 LARGE_BYTES = 1 << 14  # a body that may take a while whatever the requests before it took
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def create_app(store_url: str, data_dir: str) -> Starlette:
@@ -75,9 +85,12 @@ def create_app(store_url: str, data_dir: str) -> Starlette:
     ]
     # Without these, the mount would say that there is no such path.
     others = [_other_methods(route) for route in routes]
+    rest = Mount("/", operators)
+    describe(operators, [*routes, rest])
     return Starlette(
-        routes=[*routes, *others, Mount("/", operators)],
-        middleware=[Middleware(Cors)],
+        routes=[*routes, *others, rest],
+        middleware=[Middleware(Guarded), Middleware(Cors)],
+        exception_handlers={404: lost},
         lifespan=lifespan,
     )
 
@@ -89,7 +102,9 @@ def _other_methods(route: Route) -> Route:
     async def refuse(request: Request) -> Response:
         return wrong_method(request, ", ".join(sorted(taken)))
 
-    return Route(route.path, refuse, methods=list(METHODS - taken))
+    others = Route(route.path, refuse)
+    others.methods = None  # whatever a client may think of: the route before it has taken its own
+    return others
 
 
 def service_of(request: Request) -> Service:
@@ -117,7 +132,7 @@ async def predict_batch(request: Request) -> Response:
     service, credential, room, body = await _opened(request)
     batch = parse(PredictBatchRequest, body)
     asked: list[PredictRequest | ServiceError] = [
-        _item(lambda body: parse(PredictRequest, body), item) for item in batch.instances
+        _item(lambda sent: check(PredictRequest, sent), item) for item in batch.instances
     ]
     valid = [item for item in asked if isinstance(item, PredictRequest)]
     work = _in_its_place(room.predictor.answer)
@@ -159,7 +174,7 @@ async def _opened(request: Request) -> tuple[Service, Credential, Stages, bytes]
     service = service_of(request)
     credential = admitted(request)
     room = service.room(request.path_params["model"])
-    body = await body_of(request, limit=service.settings.max_body_bytes)
+    body = await body_of(request)
     return service, credential, room, body
 
 
@@ -242,7 +257,7 @@ async def _by_id_alone(request: Request, no_key: Unauthorized) -> Response:
     service = service_of(request)
     if not is_anonymous(request) or not service.ingest.public:
         raise no_key
-    body = await body_of(request, limit=service.settings.max_body_bytes)
+    body = await body_of(request)
     try:
         return await _accepted(service, OWN, request, body)
     except Unauthorized:
@@ -250,7 +265,7 @@ async def _by_id_alone(request: Request, no_key: Unauthorized) -> Response:
 
 
 async def _accepted(service: Service, speaker: Speaker, request: Request, body: bytes) -> Response:
-    key = request.headers.get("idempotency-key")
+    key = idempotency_key(request)
     receipt = await service.ingest.accept(parse_feedback(body), speaker, key=key)
     return json_response(receipt.render(), 202, receipt.headers)
 
@@ -261,13 +276,14 @@ async def feedback_batch(request: Request) -> Response:
     service, speaker, body = await _heard(request)
     batch = parse(FeedbackBatchRequest, body)
     signals: list[FeedbackRequest | ServiceError] = [
-        _item(parse_feedback, item) for item in batch.items
+        _item(read_feedback, item) for item in batch.items
     ]
     results = await service.ingest.accept_many(signals, speaker)
-    unavailable = [result for result in results if isinstance(result, Unavailable)]
-    if unavailable and len(unavailable) == len(results):
-        raise unavailable[0]
-    statuses = [result.status for result in results if isinstance(result, Receipt)]
+    refused = [result for result in results if isinstance(result, Unavailable | RateLimited)]
+    if len(refused) == len(results):
+        raise refused[0]
+    receipts = [result for result in results if isinstance(result, Receipt)]
+    statuses = [receipt.status for receipt in receipts]
     return json_response(
         {
             "accepted": statuses.count("accepted"),
@@ -279,13 +295,14 @@ async def feedback_batch(request: Request) -> Response:
             ],
         },
         202,
+        limits.headers(limits.fullest(s for receipt in receipts for s in receipt.standings)),
     )
 
 
-def _item(check: Callable[[bytes], R], item: Any) -> R | ServiceError:
+def _item(read: Callable[[Any], R], item: Any) -> R | ServiceError:
     """Check one item of a batch; returns it, or the error in its place."""
     try:
-        return check(to_json(item))
+        return read(item)
     except ServiceError as error:
         return error
 
@@ -294,7 +311,7 @@ async def _heard(request: Request) -> tuple[Service, Speaker, bytes]:
     """Return the service, who speaks, and the body."""
     service = service_of(request)
     credential = admitted(request)
-    body = await body_of(request, limit=service.settings.max_body_bytes)
+    body = await body_of(request)
     return service, Speaker.of(credential), body
 
 

@@ -1,31 +1,44 @@
-"""The wire: bodies in, JSON and `application/problem+json` out."""
+"""The wire: bodies in, JSON and `application/problem+json` out.
+
+Nothing that was sent comes back in an error, and nothing of it is logged.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
 from uuid import uuid4
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from online_learner.errors import (
+    Invalid,
     MethodNotAllowed,
     NotFound,
+    RequestTimeout,
     ServiceError,
     TooLarge,
     UnsupportedMediaType,
-    from_validation,
+    trace,
 )
+from online_learner.requests import MAX_NAME, check, read_json
 
 log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+PROBLEM = "application/problem+json"
+_KEY = re.compile(rf"[ -~]{{0,{MAX_NAME}}}")
+_ID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -34,22 +47,28 @@ def json_response(body: Any, status: int = 200, headers: dict[str, str] | None =
 
 
 def problem(error: ServiceError, request: Request) -> Response:
-    """Return an error in the form of RFC 9457."""
-    request_id = request.headers.get("x-request-id") or uuid4().hex
-    body = error.problem(instance=request.url.path, request_id=request_id)
+    """Return an error in the form of RFC 9457; its `instance` is a name for this request."""
+    request_id = _request_id(request)
+    body = error.problem(instance=f"urn:online-learner:request:{request_id}", request_id=request_id)
     headers = {"x-request-id": request_id, **error.headers}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
-    return Response(to_json(body), error.status, headers, media_type="application/problem+json")
+    if error.status == 408:
+        headers["connection"] = "close"  # what else comes of the body is not waited for
+    return Response(to_json(body), error.status, headers, media_type=PROBLEM)
+
+
+def _request_id(request: Request) -> str:
+    """Return the client's own id of a request where it is a UUID or a trace id, else a new one."""
+    sent = request.headers.get("x-request-id", "")
+    return sent if _ID.fullmatch(sent) else uuid4().hex
 
 
 def wrong_method(request: Request, allowed: str) -> Response:
     """Return the problem for a method that a route does not take."""
-    error = MethodNotAllowed(
-        f"{request.method} is not taken here, but {allowed}: see /openapi.json"
-    )
+    error = MethodNotAllowed(f"this method is not taken here, but {allowed}: see /openapi.json")
     response = problem(error, request)
     response.headers["allow"] = allowed
     return response
@@ -57,11 +76,21 @@ def wrong_method(request: Request, allowed: str) -> Response:
 
 def no_route(request: Request) -> Response:
     """Return the problem for a path that leads nowhere."""
-    return problem(NotFound(f"no route {request.url.path}: see /openapi.json"), request)
+    return problem(NotFound("there is no such route: see /openapi.json"), request)
+
+
+async def lost(request: Request, _: Exception) -> Response:
+    """Answer where a path is so odd (it has a line break, say) that no part of us is asked."""
+    return no_route(request)
+
+
+def defect(request: Request) -> Response:
+    """Return the problem for an error that nobody expected."""
+    return problem(ServiceError("this is a defect of the server; see its log"), request)
 
 
 def endpoint(handler: Endpoint) -> Endpoint:
-    """Turn every error of a handler into a problem; the client never sees a stack trace."""
+    """Turn every error that a handler raises on purpose into a problem."""
 
     @functools.wraps(handler)
     async def handle(request: Request) -> Response:
@@ -71,26 +100,72 @@ def endpoint(handler: Endpoint) -> Endpoint:
             return problem(error, request)
         except ClientDisconnect:
             return Response(status_code=400)
-        except Exception:
-            log.exception("%s %s failed", request.method, request.url.path)
-            return problem(ServiceError("this is a defect of the server; see its log"), request)
 
     return handle
 
 
-async def body_of(request: Request, *, limit: int) -> bytes:
-    """Return the body, up to `limit` bytes.
+class Guarded:
+    """Answer where something raises that nobody expected; log where, and not what it says."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            name = getattr(scope.get("endpoint"), "__name__", "what was asked")
+            log.error("%s failed\n%s", name, trace(error))  # noqa: TRY400
+            if not begun:
+                await defect(Request(scope))(scope, receive, send)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Return the key of the header; raises `Invalid` where it can be none."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise Invalid(f"the header idempotency-key holds up to {MAX_NAME} characters of ASCII")
+    return key
+
+
+async def body_of(request: Request) -> bytes:
+    """Return the body, within the limits that the configuration sets.
 
     Raises
     ------
     UnsupportedMediaType
-        The body is not declared as JSON.
+        The body is not declared as JSON, or is compressed.
     TooLarge
-        The body is longer than `limit`.
+        The body is longer than `max_body_bytes`.
+    RequestTimeout
+        It has not arrived within `body_timeout_s`.
     """
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
+    headers, settings = request.headers, request.app.state.service.settings
+    kind = headers.get("content-type", "application/json").partition(";")[0].strip()
     if kind.lower() != "application/json":
-        raise UnsupportedMediaType(f"the body is declared as '{kind}': send application/json")
+        raise UnsupportedMediaType("the body is not declared as JSON: send application/json")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("the body is compressed: send it as it is")
+    try:
+        async with asyncio.timeout(settings.body_timeout_s):
+            return await _read(request, settings.max_body_bytes)
+    except TimeoutError:
+        raise RequestTimeout(
+            f"the body has not arrived within {settings.body_timeout_s:g} s: send it in one go"
+        ) from None
+
+
+async def _read(request: Request, limit: int) -> bytes:
     too_large = TooLarge(f"the body is over {limit} bytes: send fewer or smaller items")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
@@ -108,7 +183,4 @@ async def body_of(request: Request, *, limit: int) -> bytes:
 
 def parse(model: type[M], body: bytes) -> M:
     """Check a body against a model; raises a `ServiceError` that names every place."""
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        raise from_validation(error, model) from None
+    return check(model, read_json(body))

@@ -24,13 +24,15 @@ from typing import Any, TextIO
 
 from online_learner import auth, config
 from online_learner.errors import ConfigError, Unavailable
+from online_learner.ids import Keyring
+from online_learner.secret import kept
 from online_learner.settings import Settings
 from online_learner.stages import check_model
 from online_learner.store import Health, Store, open_store
+from serve_app import environment
 from serve_app.guardian import Guardian
 
 READY_S = 120.0
-_INGRESS_PORTS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000) ->
     """
     settings = settings.absolute()
     sys.path.insert(0, str(Path.cwd()))  # so that a learner beside the configuration is found
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_only_one(settings.data_dir))
         _check_port(host, port)
@@ -76,7 +78,7 @@ def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000) ->
             check_model(spec)
         store_url = stack.enter_context(_store(settings))
         settings = settings.model_copy(update={"store": store_url})
-        key = auth.given("OL_API_KEY") or _kept_key(settings.data_dir)
+        key = auth.given("OL_API_KEY") or kept(settings.data_dir / "api_key", auth.new_key)
         health = asyncio.run(_prepare(settings, key))
         warning = "" if health.reliable else health.sentence()
         endpoint = Endpoint(f"http://{host}:{port}", key, store_url, os.getpid(), warning)
@@ -141,18 +143,9 @@ def _store(settings: Settings) -> Iterator[str]:
         runner.close()
 
 
-def _kept_key(data_dir: Path) -> str:
-    path = data_dir / "api_key"
-    with contextlib.suppress(FileExistsError):
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(auth.new_key())
-    return path.read_text().strip()
-
-
 async def _prepare(settings: Settings, key: str) -> Health:
     async with await open_store(settings.store) as store:
-        await config.publish(store, settings)
+        await config.publish(store, Keyring.load(settings.data_dir), settings)
         await auth.allow_ours(store, key, name="up")
         return store.health
 
@@ -160,7 +153,7 @@ async def _prepare(settings: Settings, key: str) -> Health:
 @contextlib.contextmanager
 def _ray(settings: Settings, folder: Path, host: str, port: int) -> Iterator[None]:
     """Run a Ray of our own, quiet and in a private folder, with all applications deployed."""
-    os.environ.update(_environment(settings.profile, folder))
+    environment.prepare(settings.profile, folder, settings.data_dir)
     terminal = sys.stdout
     with (settings.data_dir / "ray.log").open("a") as log_file:
         try:
@@ -247,58 +240,6 @@ def _stop() -> None:
     with contextlib.suppress(Exception):
         serve.shutdown()
     ray.shutdown()
-
-
-def _environment(profile: str, folder: Path) -> dict[str, str]:
-    """Return what Ray reads from the environment, and has to find there before it starts."""
-    quiet = {
-        "RAY_AUTH_MODE": "disabled",  # the dashboard is off, and nothing else listens but for us
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_SERVE_LOG_TO_STDERR": "0",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
-    }
-    if profile == "plain":
-        return {**quiet, "RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
-    place = folder / "h"
-    stats, metrics, fallback_http, fallback_grpc = _free_ports(4)
-    first = _free_range(_INGRESS_PORTS)
-    return {
-        **quiet,
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{place}/haproxy.cfg",
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{place}/admin.sock",
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{place}/metrics.sock",
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": f"{place}",
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{place}/server-state",
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_http),
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + _INGRESS_PORTS - 1),
-    }
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-
-
-def _free_range(count: int) -> int:
-    """Return the first of `count` ports in a row that are free, below the kernel's own range."""
-    for _ in range(100):
-        first = 20_000 + secrets.randbelow(10_000)
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            for port in range(first, first + count):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-    raise ConfigError("no range of free ports was found between 20000 and 30000")
 
 
 def _wait_until_ready(url: str) -> None:

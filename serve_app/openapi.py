@@ -1,12 +1,22 @@
-"""One OpenAPI document of the whole service, the hot routes included."""
+"""One OpenAPI document of the whole service: every route, whom it lets in, every status.
+
+Paths, parameters and summaries are the application's own, and who is let in is what `access`
+enforces. What is taken and replied stands in one table, since handlers read bodies by themselves.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 from fastapi import FastAPI
 from pydantic import TypeAdapter
+from starlette.routing import BaseRoute
 
+from online_learner.auth import SCOPES
+from online_learner.errors import ServiceError
 from online_learner.requests import (
     ONE,
     FeedbackBatchRequest,
@@ -16,53 +26,324 @@ from online_learner.requests import (
     ScoreRequest,
     SeveralSignals,
 )
+from serve_app import replies
+from serve_app.access import Need, declared
+from serve_app.http import PROBLEM
+from serve_app.session import COOKIE, TOKEN_HEADER
+from serve_app.session_api import Told
+
+Document: TypeAlias = dict[str, Any]
+Schemas: TypeAlias = dict[tuple[str, str, str], Document]  # by method, path, and `body` or `reply`
+
+_REF = "#/components/schemas/{model}"
+_MODE: Literal["validation"] = "validation"
+_SAFE = ("GET", "HEAD", "OPTIONS")
 
 
-def document(app: FastAPI, bodies: dict[str, Any]) -> dict[str, Any]:
-    """Return the document of an application, and of the hot routes beside it.
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a route takes and replies, beside what it says itself.
+
+    Parameters
+    ----------
+    reply
+        Of a success; None where there is no body.
+    errors
+        Statuses beyond those that its body, its parameters and its keys bring about.
+    body
+        None where it takes none.
+    """
+
+    reply: Any
+    errors: tuple[int, ...] = (503,)
+    body: Any = None
+    status: int = 200
+    title: str = ""
+    example: Any = None
+
+
+def operations(bodies: Mapping[str, Any]) -> dict[tuple[str, str], Operation]:
+    """Return all operations by method and path.
 
     Parameters
     ----------
     bodies
-        What the application's own routes take, by path: they read their bodies by themselves.
+        What the routes of operators take, by path.
     """
-    found = app.openapi()
-    schemas = found.setdefault("components", {}).setdefault("schemas", {})
-    for path, title in _HOT.items():
-        method = "get" if path in ("/livez", "/readyz") else "post"
-        found["paths"][path] = {method: _operation(path, title)}
-    for path, body in (_BODIES | bodies).items():
-        schema = TypeAdapter[Any](body).json_schema(ref_template="#/components/schemas/{model}")
-        schemas.update(schema.pop("$defs", {}))
-        content = {"application/json": {"schema": schema}}
-        found["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
-    return found
+
+    def operate(path: str) -> Operation:
+        return Operation(replies.Operated, (409, 503), bodies[path])
+
+    def release(path: str) -> Operation:
+        return Operation(replies.Released, (409, 503), bodies[path], 202)
+
+    model = "/v1/models/{model}"
+    return {
+        ("POST", f"{model}/predict"): Operation(
+            replies.Answered,
+            body=PredictRequest,
+            title="Predict",
+            example={"features": {"length": 20, "text": "hello", "long": False}},
+        ),
+        ("POST", f"{model}/predict_batch"): Operation(
+            replies.AnsweredBatch,
+            body=PredictBatchRequest,
+            title="Predict several",
+            example={"instances": [{"features": {"length": 20}}, {"features": {"length": 3}}]},
+        ),
+        ("POST", f"{model}/log"): Operation(
+            replies.Answered,
+            body=LogRequest,
+            title="Log an answer that was made elsewhere",
+            example={"prompt": "2 + 2?", "outputs": [{"id": "0", "text": "4"}]},
+        ),
+        ("POST", f"{model}/score"): Operation(
+            replies.Scored,
+            body=ScoreRequest,
+            title="Score outputs by the reward model",
+            example={"prompt": "2 + 2?", "outputs": ["4", "5"]},
+        ),
+        ("POST", "/v1/feedback"): Operation(
+            replies.Taken,
+            (404, 410, 429, 503),
+            ONE | SeveralSignals,
+            202,
+            title="Say something of an answer",
+            example={"prediction_id": "x" * 50, "kind": "thumbs", "value": True},
+        ),
+        ("POST", "/v1/feedback_batch"): Operation(
+            replies.TakenBatch,
+            (429, 503),
+            FeedbackBatchRequest,
+            202,
+            title="Say several things, of any answers",
+            example={"items": [{"prediction_id": "x" * 50, "kind": "thumbs", "value": True}]},
+        ),
+        ("GET", "/v1/feedback/{feedback_id}"): Operation(replies.Followed),
+        ("GET", "/v1/predictions/{prediction_id}"): Operation(replies.Story),
+        ("GET", "/v1/models"): Operation(replies.Models),
+        ("GET", model): Operation(replies.ModelTold),
+        ("GET", f"{model}/versions"): Operation(replies.Versions),
+        ("GET", f"{model}/verdicts"): Operation(replies.Verdicts),
+        ("GET", f"{model}/evidence"): Operation(replies.Evidence),
+        ("GET", f"{model}/queue"): Operation(replies.Queue),
+        ("GET", f"{model}/feedback"): Operation(replies.FeedbackPage),
+        ("GET", f"{model}/quarantine"): Operation(replies.QuarantinePage),
+        ("POST", f"{model}/promote"): operate(f"{model}/promote"),
+        ("POST", f"{model}/rollback"): operate(f"{model}/rollback"),
+        ("POST", f"{model}/freeze"): operate(f"{model}/freeze"),
+        ("POST", f"{model}/thaw"): operate(f"{model}/thaw"),
+        ("POST", f"{model}/quarantine/release"): release(f"{model}/quarantine/release"),
+        ("POST", f"{model}/quarantine/{{feedback_id}}/release"): release(
+            f"{model}/quarantine/{{feedback_id}}/release"
+        ),
+        ("POST", "/v1/session"): Operation(Told, ()),
+        ("GET", "/v1/session"): Operation(Told, ()),
+        ("DELETE", "/v1/session"): Operation(None, (), status=204),
+        ("GET", "/livez"): Operation(replies.Live, (), title="The process serves"),
+        ("GET", "/readyz"): Operation(
+            replies.Ready, (), title="Store, weights, learners and gatekeepers are there"
+        ),
+        ("GET", "/openapi.json"): Operation(dict[str, Any], (), title="This document"),
+    }
 
 
-_HOT = {
-    "/v1/models/{model}/predict": "Predict",
-    "/v1/models/{model}/predict_batch": "Predict several",
-    "/v1/models/{model}/log": "Log an answer that was made elsewhere",
-    "/v1/models/{model}/score": "Score outputs by the reward model",
-    "/v1/feedback": "Feedback",
-    "/v1/feedback_batch": "Feedback, several",
-    "/livez": "The process serves",
-    "/readyz": "Store, weights, learners and gatekeepers are there",
+def document(app: FastAPI, routes: Iterable[BaseRoute], bodies: Mapping[str, Any]) -> Document:
+    """Return the document.
+
+    Parameters
+    ----------
+    app
+        The application with the routes of operators: their parameters and summaries are in it.
+    routes
+        All of the service, that one's too.
+    bodies
+        See `operations`.
+
+    Raises
+    ------
+    LookupError
+        A route is not in the table.
+    """
+    app.openapi_schema = None
+    found: Document = app.openapi()
+    table = operations(bodies)
+    schemas, components = _schemas(table)
+    components["PredictBatchRequest"]["properties"]["instances"]["items"] = _ref("PredictRequest")
+    paths: Document = {}
+    for (method, path), need in declared(routes).items():
+        if (method, path) not in table:
+            raise LookupError(f"{method} {path} is not in the table of operations")
+        told = found["paths"].get(path, {}).get(method.lower(), {})
+        entry = _Entry(method, path, need, table[method, path], told, schemas)
+        paths.setdefault(path, {})[method.lower()] = entry.render()
+    return {
+        **found,
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "responses": dict(_problems()),
+            "securitySchemes": _SCHEMES,
+        },
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One operation in the document; `told` is what FastAPI says of it."""
+
+    method: str
+    path: str
+    need: Need
+    op: Operation
+    told: Document
+    schemas: Schemas
+
+    def render(self) -> Document:
+        found = {
+            "operationId": _id(self.method, self.path),
+            "summary": self.told.get("description") or self.op.title,
+            "parameters": self._parameters(),
+            "security": self._security(),
+            "responses": self._responses(),
+        }
+        return found if self.op.body is None else found | {"requestBody": self._body()}
+
+    def _parameters(self) -> list[Document]:
+        """Return the application's own, or those of the path."""
+        if self.path == "/v1/feedback":
+            return [_IDEMPOTENCY_KEY]
+        return self.told.get("parameters") or [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in re.findall(r"{(\w+)}", self.path)
+        ]
+
+    def _body(self) -> Document:
+        media: Document = {"schema": self.schemas[self.method, self.path, "body"]}
+        if self.op.example is not None:
+            media["examples"] = {"one": {"value": self.op.example}}
+        return {"required": self.op.example is not None, "content": {_JSON: media}}
+
+    def _responses(self) -> Document:
+        done: Document = {"description": "Done"}
+        if self.op.reply is not None:
+            schema = self.schemas[self.method, self.path, "reply"]
+            done["content"] = {_JSON: {"schema": schema}}
+        if 429 in self.op.errors:
+            done["headers"] = _RATE
+        if links := _LINKS.get((self.method, self.path)):
+            done["links"] = links
+        found = {str(self.op.status): done}
+        if self.path == "/readyz":
+            found["503"] = {**done, "description": "Something is missing"}
+        wrong = sorted({*self.op.errors, *self._statuses()})
+        return found | {str(status): _ref(str(status), "responses") for status in wrong}
+
+    def _statuses(self) -> Iterator[int]:
+        """Yield the statuses that keys, path, parameters and body bring about."""
+        if self.need != "nothing":
+            yield from (401, 500)
+            if self.need in SCOPES or (self.need == "any" and self.method not in _SAFE):
+                yield 403
+        if "{" in self.path:
+            yield 404
+        if any(parameter["in"] == "query" for parameter in self._parameters()):
+            yield 422
+        if self.op.body is not None:
+            yield from (400, 408, 413, 415, 422)
+
+    def _security(self) -> list[Document]:
+        if self.need == "nothing":
+            return []
+        scopes = [self.need] if self.need in SCOPES else []
+        found: list[Document] = [{"key": scopes}]
+        if self.need != "key":
+            token: Document = {} if self.method in _SAFE else {"csrf": []}
+            found.append({"session": scopes, **token})
+        if self.path == "/v1/feedback":
+            found.append({})  # the signed id alone, where the model has `public_feedback`
+        return found
+
+
+def _id(method: str, path: str) -> str:
+    return re.sub(r"\W+", "_", f"{method.lower()}{path.removeprefix('/v1')}").strip("_")
+
+
+# --- what they share --------------------------------------------------------------------------
+
+_JSON = "application/json"
+_SCHEMES: Document = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": f"`ol_...`, with a scope of {', '.join(SCOPES)}.",
+    },
+    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+    "csrf": {"type": "apiKey", "in": "header", "name": TOKEN_HEADER},
 }
-_BODIES: dict[str, Any] = {
-    "/v1/models/{model}/predict": PredictRequest,
-    "/v1/models/{model}/predict_batch": PredictBatchRequest,
-    "/v1/models/{model}/log": LogRequest,
-    "/v1/models/{model}/score": ScoreRequest,
-    "/v1/feedback": ONE | SeveralSignals,
-    "/v1/feedback_batch": FeedbackBatchRequest,
+_IDEMPOTENCY_KEY: Document = {
+    "name": "idempotency-key",
+    "in": "header",
+    "required": False,
+    "description": "Sent again, it gets the first receipt; used again with another body, 422.",
+    "schema": {"type": "string", "maxLength": 256, "pattern": "^[ -~]*$"},
+}
+_TEXT: Document = {"schema": {"type": "string"}}
+_RATE: Document = {"ratelimit": _TEXT, "ratelimit-policy": _TEXT}
+_HEADERS: dict[int, Document] = {
+    401: {"www-authenticate": {"required": True, **_TEXT}},
+    429: {"retry-after": {"required": True, "schema": {"type": "integer", "minimum": 1}}} | _RATE,
+    503: {"retry-after": {"required": True, "schema": {"type": "integer", "minimum": 1}}},
+}
+_GIVEN = "$response.body#/prediction_id"
+_ABOUT: Document = {
+    "story": {
+        "operationId": "get_predictions_prediction_id",
+        "parameters": {"prediction_id": _GIVEN},
+    },
+    "feedback": {
+        "operationId": "post_feedback",
+        "requestBody": {"prediction_id": _GIVEN, "kind": "thumbs", "value": True},
+    },
+}
+_LINKS: dict[tuple[str, str], Document] = {
+    ("POST", "/v1/models/{model}/predict"): _ABOUT,
+    ("POST", "/v1/models/{model}/log"): _ABOUT,
+    ("POST", "/v1/feedback"): {
+        "fate": {
+            "operationId": "get_feedback_feedback_id",
+            "parameters": {"feedback_id": "$response.body#/feedback_id"},
+        }
+    },
 }
 
 
-def _operation(path: str, title: str) -> dict[str, Any]:
-    status = "202" if "feedback" in path else "200"
-    found: dict[str, Any] = {"summary": title, "responses": {status: {"description": "Done"}}}
-    if "{model}" in path:
-        model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
-        found["parameters"] = [model]
-    return found
+def _schemas(table: Mapping[tuple[str, str], Operation]) -> tuple[Schemas, Document]:
+    """Return the schema of each body and reply, and all that they refer to, by name."""
+    wanted: dict[tuple[str, str, str], Any] = {("", "", "problem"): replies.Problem}
+    for (method, path), op in table.items():
+        wanted |= {(method, path, "reply"): op.reply, (method, path, "body"): op.body}
+    given = [
+        (key, _MODE, TypeAdapter[Any](kind)) for key, kind in wanted.items() if kind is not None
+    ]
+    found, shared = TypeAdapter.json_schemas(given, ref_template=_REF)
+    return {key: schema for (key, _), schema in found.items()}, shared["$defs"]
+
+
+def _problems() -> Iterator[tuple[str, Document]]:
+    """Yield what there is to say of each error, by its status."""
+    kinds: list[type[ServiceError]] = [ServiceError, *ServiceError.__subclasses__()]
+    for kind in kinds:
+        header = {"x-request-id": {"required": True, **_TEXT}}
+        yield (
+            str(kind.status),
+            {
+                "description": kind.title,
+                "headers": header | _HEADERS.get(kind.status, {}),
+                "content": {PROBLEM: {"schema": _ref("Problem")}},
+            },
+        )
+
+
+def _ref(name: str, kind: str = "schemas") -> Document:
+    return {"$ref": f"#/components/{kind}/{name}"}

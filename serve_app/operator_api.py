@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import Depends, FastAPI, Query, Request
@@ -10,16 +11,19 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import Field
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 
 from online_learner import explain, lane, operate, release
 from online_learner.auth import Credential
-from online_learner.errors import Invalid, ServiceError, did_you_mean, json_pointer
+from online_learner.errors import Invalid, ServiceError, json_pointer
 from online_learner.explain.signals import find
+from online_learner.requests import KINDS
 from online_learner.requests import Request as Schema
+from online_learner.requests.values import Count as Number
+from online_learner.requests.values import Name
 from online_learner.stages import Stages
 from serve_app.access import allowed, needs
-from serve_app.http import body_of, no_route, parse, problem, wrong_method
+from serve_app.http import body_of, defect, no_route, parse, problem, wrong_method
 from serve_app.openapi import document
 from serve_app.service import Service
 from serve_app.session_api import add_session
@@ -28,7 +32,7 @@ from serve_app.session_api import add_session
 class PromoteRequest(Schema):
     """Which version is to answer."""
 
-    version: int
+    version: Number
     dry_run: bool = False
 
 
@@ -41,7 +45,7 @@ class SwitchRequest(Schema):
 class RollbackRequest(Schema):
     """Back to the version before, or to the one named."""
 
-    version: int | None = None
+    version: Number | None = None
     dry_run: bool = False
 
 
@@ -55,7 +59,7 @@ class ReleaseOneRequest(Schema):
 class ReleaseRequest(ReleaseOneRequest):
     """Which signals are to be learned after all: those named, or all that the last pull undid."""
 
-    feedback_ids: Annotated[list[str], Field(max_length=release.MOST, default_factory=list)]
+    feedback_ids: Annotated[list[Name], Field(max_length=release.MOST, default_factory=list)]
     rolled_back: bool = False
 
 
@@ -73,9 +77,24 @@ def operator_api() -> FastAPI:
     _operations(app)
     _releases(app)
     add_session(app)
-    page = needs("nothing")(lambda: document(app, _BODIES))
-    app.add_api_route("/openapi.json", page, include_in_schema=False)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    @needs("nothing")
+    async def page() -> dict[str, Any]:
+        return dict(app.state.document)
+
     return app
+
+
+def describe(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Let the application tell, as `/openapi.json`, all routes of the service, its own among them.
+
+    Raises
+    ------
+    LookupError
+        A route is not described.
+    """
+    app.state.document = document(app, routes, _BODIES)
 
 
 def _service(request: Request) -> Service:
@@ -98,8 +117,7 @@ def _sent(kind: type[Schema]) -> Any:
     """Read the body as the hot routes do: once the key is known, bounded, every error in place."""
 
     async def read(request: Request) -> Schema:
-        body = await body_of(request, limit=_service(request).settings.max_body_bytes)
-        return parse(kind, body or b"{}")
+        return parse(kind, await body_of(request) or b"{}")
 
     return Depends(read)
 
@@ -110,8 +128,10 @@ Rollback = Annotated[RollbackRequest, _sent(RollbackRequest)]
 Release = Annotated[ReleaseRequest, _sent(ReleaseRequest)]
 ReleaseOne = Annotated[ReleaseOneRequest, _sent(ReleaseOneRequest)]
 
-After = Annotated[str, Query(pattern=r"^\d{1,15}-\d{1,15}$")]
+After = Annotated[str, Query(pattern=r"^[0-9]{1,15}-[0-9]{1,15}$")]
 Count = Annotated[int, Query(ge=1, le=1000)]
+Lane: TypeAlias = Literal["audit"]
+Kind: TypeAlias = Literal[tuple(KINDS)]  # type: ignore[valid-type]
 Status: TypeAlias = Literal["accepted", "learned", "kept", "quarantined", "rolled_back"]
 
 
@@ -150,9 +170,9 @@ def _reads(app: FastAPI) -> None:
         return {"evidence": await explain.evidence(room.registry, count=count, after=after)}
 
     @app.get("/v1/models/{model}/queue")
-    async def queue(_: Auditor, room: Room, lane: str, count: Count = 20) -> dict[str, Any]:
+    async def queue(_: Auditor, room: Room, lane: Lane, count: Count = 20) -> dict[str, Any]:
         """List answers that wait for a label; the lane `audit` has those that the gate needs."""
-        return {"lane": lane, "queue": await _queue(room, lane, count)}
+        return {"lane": lane, "queue": await _queue(room, count)}
 
     @app.get("/v1/predictions/{prediction_id}")
     async def prediction(_: Reader, service: Services, prediction_id: str) -> dict[str, Any]:
@@ -169,9 +189,7 @@ def _reads(app: FastAPI) -> None:
         return {"feedback_id": feedback_id, "durability": service.ingest.durability, **found}
 
 
-async def _queue(room: Stages, name: str, count: int) -> list[dict[str, Any]]:
-    if name != "audit":
-        raise Invalid.at("/lane", f"there is the lane 'audit' only.{did_you_mean(name, ['audit'])}")
+async def _queue(room: Stages, count: int) -> list[dict[str, Any]]:
     deadline_s, window_s = room.spec.audit_deadline_s, room.window_s
     return await lane.audits(
         room.registry, count=count, now=time.time(), deadline_s=deadline_s, window_s=window_s
@@ -183,7 +201,7 @@ def _signals(app: FastAPI) -> None:
     async def feedback(
         _: Reader,
         room: Room,
-        kind: str | None = None,
+        kind: Kind | None = None,
         status: Status | None = None,
         after: After = "0-0",
         count: Count = 100,
@@ -247,10 +265,10 @@ async def _release(
     service: Service, room: Stages, who: Credential, ids: list[str], body: ReleaseOneRequest
 ) -> dict[str, Any]:
     signals = []
-    for feedback_id in ids:
+    for index, feedback_id in enumerate(ids):
         found, address = service.open_id("feedback", feedback_id)
         if found is not room:
-            raise Invalid.at("/feedback_ids", f"{feedback_id} is of another model")
+            raise Invalid.at(f"/feedback_ids/{index}", "is of another model")
         signals.append(await find(room.registry, address))
     return _done(body, await release.release(room.registry, signals, **_word(who, body)))
 
@@ -309,4 +327,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _defect(request: Request, error: Exception) -> Response:
-    return problem(ServiceError("this is a defect of the server; see its log"), request)
+    return defect(request)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,13 @@ from typing import Any
 from online_learner import config
 from online_learner.admit import Admission
 from online_learner.auth import Keychain
-from online_learner.errors import NotFound, OnlineLearnerError, StateError, did_you_mean
+from online_learner.errors import (
+    NotFound,
+    OnlineLearnerError,
+    StateError,
+    did_you_mean,
+    trace,
+)
 from online_learner.ids import Address, Keyring, Kind, model_hash
 from online_learner.ingest import Ingest
 from online_learner.settings import Settings
@@ -31,6 +38,7 @@ POLL_S = 1.0
 KEYS_S = 0.25  # a key that is revoked is out within a second
 COALESCE_S = 0.05
 READ_BACK_S = 30.0
+PATIENCE_S = 10.0  # for a store that does not answer when the replica starts
 
 
 class Service:
@@ -51,9 +59,9 @@ class Service:
     @classmethod
     async def open(cls, store_url: str, data_dir: Path) -> Service:
         """Connect, read the configuration, and start to follow it."""
-        store = await open_store(store_url, data_dir=data_dir)
-        settings = await config.fetch(store)
-        service = cls(store, settings, Keyring.load(data_dir))
+        store = await open_store(store_url, data_dir=data_dir, patience_s=PATIENCE_S)
+        keyring = Keyring.load(data_dir)
+        service = cls(store, await config.fetch(store, keyring), keyring)
         service._heed(store.health)
         await service.keychain.refresh(store)
         await service._follow_config()
@@ -64,9 +72,11 @@ class Service:
 
     async def close(self) -> None:
         """Stop following, and disconnect."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        pending = set(self._tasks.values())
+        while pending:  # redis-py may swallow a cancellation, and listen on
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=1.0)
         await self.store.close()
 
     def room(self, model: str) -> Stages:
@@ -74,7 +84,7 @@ class Service:
         if model not in self.rooms:
             hint = did_you_mean(model, self.rooms)
             raise NotFound(
-                f"no model '{model}' is served here.{hint} See GET /v1/models.",
+                f"no such model is served here.{hint} See GET /v1/models.",
                 code="unknown_model",
             )
         return self.rooms[model]
@@ -119,7 +129,7 @@ class Service:
         version = await config.version(self.store)
         if version == self._config_version:
             return
-        self.settings = await config.fetch(self.store)
+        self.settings = await config.fetch(self.store, self.keyring)
         self.ingest.window_s = self.settings.window_s
         for model, spec in self.settings.models.items():
             known = self.rooms.get(model)
@@ -139,8 +149,8 @@ class Service:
         room = Stages(self.store, self.keyring, model, spec, window_s=window_s, trains=False)
         try:
             admission, _ = room.admission, room.learner
-        except Exception:  # a team's own code may raise anything
-            log.warning("'%s' cannot be served as it is configured now", model, exc_info=True)
+        except Exception as error:  # a team's own code may raise anything
+            log.warning("'%s' cannot be served as it is configured now\n%s", model, trace(error))
             return
         try:
             await room.follower.refresh()
@@ -148,8 +158,8 @@ class Service:
             log.warning("'%s' cannot take up its weights: %s", model, error)
             if model in self.rooms:
                 return
-        except Exception:
-            log.warning("'%s' has no weights yet; the poll tries again", model, exc_info=True)
+        except Exception as error:
+            log.warning("'%s' has no weights yet; the poll tries again\n%s", model, trace(error))
         self._close_room(model)
         self.rooms[model], self.admissions[model] = room, admission
         moved = asyncio.Event()
@@ -180,20 +190,27 @@ class Service:
         """Return what readiness rests on; `ready` is false while anything is missing."""
         health = await self.store.look()
         self._heed(health)
-        models = {}
+        models, refused = {}, []
         for model in self.settings.models:
             room = self.rooms.get(model)
-            beats = [
-                await self.store.call("EXISTS", Keys(model).heartbeat(writer))
+            beats = {
+                writer: json.loads(
+                    await self.store.call("GET", Keys(model).heartbeat(writer)) or b"null"
+                )
                 for writer in ("learner", "gatekeeper")
-            ]
-            models[model] = {
-                "weights": room is not None and room.predictor.bundle is not None,
-                "learner": bool(beats[0]),
-                "gatekeeper": bool(beats[1]),
             }
+            well = {
+                writer: bool(beat) and not beat.get("trouble") for writer, beat in beats.items()
+            }
+            weights = room is not None and room.predictor.bundle is not None
+            models[model] = {"weights": weights, **well}
+            if room is not None and room.follower.refused:
+                refused.append(f"the champion of {model}")
+            refused += [
+                f"the state of {model}'s {w}" for w, b in beats.items() if b and not well[w]
+            ]
         ready = all(all(parts.values()) for parts in models.values()) and not health.evicts
-        return {"ready": ready, **health.describe(), "models": models}
+        return {"ready": ready, **health.describe(), "models": models, "refused": refused}
 
 
 async def _forever(name: str, work: Callable[[], Awaitable[None]], longest_wait_s: float) -> None:
@@ -208,8 +225,8 @@ async def _forever(name: str, work: Callable[[], Awaitable[None]], longest_wait_
             raise
         except OnlineLearnerError as error:
             log.warning("%s: %s", name, error)
-        except Exception:
-            log.exception("%s failed", name)
+        except Exception as error:
+            log.error("%s failed\n%s", name, trace(error))  # noqa: TRY400
         else:
             wait_s = 0.05
             continue

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from online_learner import config
-from online_learner.errors import Conflict, Fenced, Unavailable
+from online_learner.errors import ConfigError, Conflict, Fenced, StateError, Unavailable, trace
 from online_learner.ids import Keyring
 from online_learner.settings import ModelSpec
 from online_learner.stages import Stages
@@ -31,6 +31,8 @@ BLOCK_MS = 500
 BEAT_S = 1.0
 BEAT_EXPIRES_S = 5
 STUCK_S = 120.0
+PATIENCE_S = 60.0  # for a store that does not answer when the writer starts
+LEAST_WAIT_S, MOST_WAIT_S = 0.5, 30.0  # between attempts at a state that is refused
 
 
 class Stage(Protocol):
@@ -66,6 +68,7 @@ class Writer:
         self._pick = pick
         self._came_around = time.monotonic()
         self._beat_at = 0.0
+        self._trouble = ""
         self._failure: BaseException | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name=role, daemon=True)
@@ -87,25 +90,31 @@ class Writer:
         try:
             asyncio.run(self._run())
         except BaseException as error:
-            log.exception("the %s of '%s' failed", self.role, self.model)
+            log.error("the %s of '%s' failed\n%s", self.role, self.model, trace(error))  # noqa: TRY400
             self._failure = error
 
     async def _run(self) -> None:
-        async with await open_store(self._store_url, data_dir=self._data_dir) as store:
+        opening = open_store(self._store_url, data_dir=self._data_dir, patience_s=PATIENCE_S)
+        async with await opening as store:
             keyring = Keyring.load(self._data_dir)
-            place, stages, stage = None, None, None
+            place, stages, stage, wait_s = None, None, None, LEAST_WAIT_S
             while not self._stopping.is_set():
                 self._came_around = time.monotonic()
                 try:
-                    found = await self._beat(store, place)
+                    found = await self._beat(store, keyring, place)
                     if stages is None or found != place:
                         place = found
                         stages = self._stages(store, keyring, *place)
                         stage = self._pick(stages)
                     assert stage is not None
                     await stage.turn(block_ms=BLOCK_MS)
+                    self._trouble, wait_s = "", LEAST_WAIT_S
                     if self.role == "gatekeeper":
                         await stages.retention.trim_when_due()
+                except (StateError, ConfigError, RecursionError) as error:
+                    stages = None  # any other process would meet it, too
+                    await self._wait_out(store, error, wait_s)
+                    wait_s = min(MOST_WAIT_S, 2 * wait_s)
                 except Fenced as error:
                     log.warning("%s; standing by", error)
                     await self._stand_by(store)
@@ -118,19 +127,34 @@ class Writer:
         return Stages(store, keyring, self.model, spec, window_s=window_s, trains=trains)
 
     async def _beat(
-        self, store: Store, known: tuple[ModelSpec, float] | None
+        self, store: Store, keyring: Keyring, known: tuple[ModelSpec, float] | None
     ) -> tuple[ModelSpec, float]:
         """Show that the writer is alive, and look whether its model, or the window, has changed."""
         now = time.monotonic()
         if known is not None and now - self._beat_at < BEAT_S:
             return known
+        await self._show(store)
+        settings = await config.fetch(store, keyring)
         self._beat_at = now
-        settings = await config.fetch(store)
-        known = settings.model(self.model), settings.window_s
+        return settings.model(self.model), settings.window_s
+
+    async def _show(self, store: Store) -> None:
+        """Write the heartbeat, with what keeps the writer from working, if anything does."""
         key = Keys(self.model).heartbeat(self.role)
-        beat = json.dumps({"pid": os.getpid(), "at": time.time()})
+        beat = json.dumps({"pid": os.getpid(), "at": time.time(), "trouble": self._trouble})
         await store.essential("SET", key, beat, "EX", BEAT_EXPIRES_S)
-        return known
+
+    async def _wait_out(self, store: Store, error: Exception, wait_s: float) -> None:
+        """Wait before another attempt, and be seen to live; the reason is logged once."""
+        if self._trouble != str(error):
+            self._trouble = str(error)
+            log.error("the %s of '%s' cannot go on: %s", self.role, self.model, error)
+        until = time.monotonic() + wait_s
+        while time.monotonic() < until and not self._stopping.is_set():
+            self._came_around = time.monotonic()
+            with contextlib.suppress(Unavailable):
+                await self._show(store)
+            await asyncio.sleep(min(BEAT_S, wait_s))
 
     async def _stand_by(self, store: Store) -> None:
         """Wait while the successor lives; Serve may still stop it, and then this one goes on."""

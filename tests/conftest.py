@@ -277,7 +277,7 @@ class Service:
     async def prepare(self) -> None:
         """Write configuration and key to the store, and found the models."""
         async with await open_store(self.server.url) as opened:
-            await config.publish(opened, self.settings)
+            await config.publish(opened, Keyring.load(self.data_dir), self.settings)
             await auth.allow(opened, self.key, name="tester")
         await self.turn()
 

@@ -138,24 +138,30 @@ def test_what_is_said_beside_it_is_kept() -> None:
 
 WRONG: list[tuple[str, dict[str, Any], str, str, str]] = [
     # off its scale
-    ("labels", said("rating", 5.5), "/value", "invalid_value", "5.5 is off its scale, 1 to 5"),
+    ("labels", said("rating", 5.5), "/value", "invalid_value", "off its scale: see `scale`"),
     ("labels", said("rating", 0), "/value", "invalid_value", "off its scale"),
     ("labels", said("rating", 3, scale=[5, 1]), "/scale", "invalid_value", "lower end first"),
     ("labels", said("rating", 3, scale=[3, 3]), "/scale", "invalid_value", "lower end first"),
     # not shown
-    ("labels", said("selection", "sports"), "/value", "not_served", "news"),
+    (
+        "labels",
+        said("selection", "sports"),
+        "/value",
+        "not_served",
+        "none of the 3 that were shown",
+    ),
     ("two", said("selection", "true"), "/value", "invalid_value", "not a label"),
-    ("two", said("selection", 1), "/value", "not_served", "true, false"),
-    ("ranking", said("selection", "d"), "/value", "not_served", "Shown: b, a, c"),
-    ("ranking", said("selection", ""), "/value", "not_served", "not shown"),
-    ("ranking", said("correction", "d"), "/value", "not_served", "not shown"),
-    ("made", said("selection", "2"), "/value", "not_served", "Shown: 0, 1"),
+    ("two", said("selection", 1), "/value", "not_served", "none of the 2 that were shown"),
+    ("ranking", said("selection", "d"), "/value", "not_served", "none of the 3"),
+    ("ranking", said("selection", ""), "/value", "not_served", "none of the 3"),
+    ("ranking", said("correction", "d"), "/value", "not_served", "none of the 3"),
+    ("made", said("selection", "2"), "/value", "not_served", "none of the 2"),
     # orders
-    ("ranking", said("ranking", ["a", "d"]), "/value/1", "not_served", '"d" was not shown'),
+    ("ranking", said("ranking", ["a", "d"]), "/value/1", "not_served", "none of the 3"),
     ("ranking", said("ranking", ["a", "b", "a"]), "/value/2", "invalid_value", "twice"),
     ("ranking", pair("a", "a"), "/rejected", "invalid_value", "the chosen one itself"),
-    ("ranking", pair("d", "a"), "/chosen", "not_served", "not shown"),
-    ("ranking", pair("a", "d"), "/rejected", "not_served", "not shown"),
+    ("ranking", pair("d", "a"), "/chosen", "not_served", "none of the 3"),
+    ("ranking", pair("a", "d"), "/rejected", "not_served", "none of the 3"),
     # corrections that are no answer of the model
     ("labels", said("correction", "sports"), "/value", "invalid_value", '"news", "sport", "art"'),
     ("labels", said("correction", None), "/value", "invalid_value", "right label or number"),
@@ -170,7 +176,7 @@ WRONG: list[tuple[str, dict[str, Any], str, str, str]] = [
     (
         "ranking",
         said("correction", {"id": "e", "features": {"a/b": None}}),
-        "/value/features/a~1b",
+        "/value/features",
         "invalid_value",
         "must be a number",
     ),

@@ -255,7 +255,7 @@ def test_a_given_key_comes_by_variable_or_file(
         auth.given("OL_API_KEY")
     monkeypatch.delenv("OL_API_KEY")
     monkeypatch.setenv("OL_API_KEY_FILE", str(tmp_path / "nothing"))
-    with pytest.raises(ConfigError, match="OL_API_KEY_FILE cannot be read: FileNotFoundError"):
+    with pytest.raises(ConfigError, match="OL_API_KEY_FILE cannot be read: No such file"):
         auth.given("OL_API_KEY")
 
 
@@ -419,3 +419,26 @@ def test_durations_have_a_unit(text: str) -> None:
     """What is no number with a unit is refused, not guessed."""
     with pytest.raises(Exception, match="say how long"):
         seconds(text)
+
+
+# --- a store without room ---------------------------------------------------------------------
+
+
+async def fill(store: Store) -> None:
+    """Write until the store refuses."""
+    for number in range(1000):
+        await store.call("SET", f"filler {number}", "x" * 100_000)
+
+
+async def test_a_key_ends_though_the_store_is_full(start_server: Callable[..., Any]) -> None:
+    """Keys are made, rotated and revoked where nothing else can be written."""
+    url = start_server(maxmemory="8mb").url
+    async with await open_store(url) as store:
+        key, made = await auth.create(store, name="ada", scopes=["predict"])
+        with pytest.raises(Unavailable):
+            await fill(store)
+        renewed, _ = await auth.rotate(store, made.id, grace_s=0.0)
+        await auth.revoke(store, made.id)
+        keychain = await keychain_of(store)
+        assert "revoked" in refusal(keychain, key)
+        assert keychain.open(f"Bearer {renewed}").name == "ada"

@@ -336,7 +336,7 @@ async def test_audits_are_listed(
         (("receipt", "forged"), "exactly as it was returned"),
         (("score", "web", "p", "a"), "gives no rewards"),
         (("feedback", "forged", "praise", "x"), "send one of thumbs, rating"),
-        (("predict", "web", '{"x": {}}'), "/features/x"),
+        (("predict", "web", '{"x": {}}'), "/features: the feature at place 1"),
     ],
 )
 def test_a_refusal_is_one_line(
@@ -459,18 +459,26 @@ def test_a_signal_unwinds_what_is_open(number: signal.Signals) -> None:
 def test_config_show_has_no_secrets(
     run: Callable[..., Result], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What takes effect is shown, the environment included, and passwords are not."""
-    (here / "loop.yaml").write_text("store: redis://app:hunter2@db:6379/0\nmodels: {}\n")
+    """What takes effect is shown, and where it is from; secrets are named only."""
+    rater = {"task": "regression", "learner": {"use": "team:learner", "api_key": "hunter4"}}
+    document = {"gateways": 2, "models": {"rater": rater}}
+    (here / "loop.yaml").write_text(yaml.safe_dump(document))
+    monkeypatch.setenv("REDIS_URL", "redis://app:hunter2@db:6379/0")
     monkeypatch.setenv("OL_WINDOW_S", "60")
-    monkeypatch.setenv("OL_API_KEY", "ol_secret_words")
+    monkeypatch.setenv("OL_API_KEY", "ol_hunter3")
     result = run("config", "show")
     assert result.exit_code == OK, result.output
     found = yaml.safe_load(result.stdout)
-    assert found["store"] == "redis://app:***@db:6379/0"
-    assert found["window_s"] == 60
-    assert data(run("config", "show", "--json")) == found
-    assert "hunter2" not in result.output
-    assert "ol_secret_words" not in result.output
+    assert found["store"] == "redis://db:6379/0"
+    assert (found["window_s"], found["gateways"]) == (60, 2)
+    assert found["models"]["rater"]["learner"]["api_key"] == "(hidden)"
+    told = data(run("config", "show", "--json"))
+    assert told["settings"] == found
+    where = {name: told["sources"][name] for name in ("store", "window_s", "gateways", "profile")}
+    assert list(where.values()) == ["REDIS_URL", "OL_WINDOW_S", "loop.yaml", "default"]
+    assert told["secrets"]["OL_API_KEY"] == "OL_API_KEY"
+    assert told["secrets"]["OL_AUDIT_KEY"] == "none"
+    assert "hunter" not in result.output + str(told)
 
 
 def test_the_data_directory_of_the_configuration_is_known(

@@ -136,7 +136,7 @@ def test_batches_keep_errors_in_their_places(client: Client) -> None:
     assert isinstance(good, Answer)
     assert isinstance(other, Answer)
     assert isinstance(bad, ApiError)
-    assert bad.errors[0]["pointer"] == "/1/features/x"
+    assert bad.errors[0]["pointer"] == "/1/features"
     assert good.thumbs(up=True).status == "accepted"
     receipt = client.feedback_batch(
         [
@@ -208,7 +208,7 @@ def test_an_error_carries_the_whole_problem(client: Client) -> None:
     assert len(error.request_id) == 32
     with pytest.raises(ApiError) as caught:
         client.predict("web", {"x": None})
-    assert caught.value.errors[0]["pointer"] == "/features/x"
+    assert caught.value.errors[0]["pointer"] == "/features"
 
 
 def test_an_answer_that_takes_no_feedback(client: Client) -> None:
@@ -378,11 +378,12 @@ def test_an_operation_arrives_once(trouble: Any) -> None:
     assert network.client().promote("web", 3) == done
 
 
-def test_a_proxy_without_a_replica_is_tried_again() -> None:
-    """HAProxy's bare 500 is tried again for feedback; the application's own 500 is not."""
-    network = Network(httpx2.Response(500, text="x"), httpx2.Response(202, json=RECEIPT))
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_proxy_without_a_route_or_a_replica_is_tried_again(status: int) -> None:
+    """HAProxy's bare refusals are tried again for feedback; the application's own are not."""
+    network = Network(httpx2.Response(status, text="x"), httpx2.Response(202, json=RECEIPT))
     assert network.client().feedback("P", "thumbs", True).status == "accepted"
-    network = Network(refusal(500))
+    network = Network(refusal(status))
     with pytest.raises(ApiError):
         network.client().feedback("P", "thumbs", True)
 

@@ -284,7 +284,7 @@ def test_an_answer_is_found_by_the_callers_own_names(client: Client) -> None:
     by_session = client.about("chat", session_id="s-1").thumbs(up=True)
     assert by_trace.prediction_id == first.prediction_id
     assert by_session.prediction_id == second.prediction_id
-    with pytest.raises(ApiError, match="nobody"):
+    with pytest.raises(ApiError, match="under this session_id"):
         client.about("chat", session_id="nobody").thumbs(up=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 
 from online_learner import config
 from online_learner.errors import ConfigError
+from online_learner.ids import Keyring
 from online_learner.store import Store
 from online_learner.store.embedded import EmbeddedServer
 
@@ -64,7 +66,7 @@ async def test_the_builders_publish_what_serve_yaml_says(
     for application in deployed["applications"]:
         build = builders[application["import_path"].partition(":")[2]]
         await asyncio.to_thread(build, application["args"])
-    settings = await config.fetch(store)
+    settings = await config.fetch(store, Keyring.load(tmp_path))
     assert list(settings.models) == ["phishing"]
     assert settings.models["phishing"].labels == [False, True]
     assert settings.window_s == 86_400
@@ -72,7 +74,10 @@ async def test_the_builders_publish_what_serve_yaml_says(
     before = await config.version(store)
     again = deployed["applications"][1]["args"] | {"model": "another"}
     await asyncio.to_thread(app.build_model, again)
-    assert sorted((await config.fetch(store)).models) == ["another", "phishing"]
+    assert sorted((await config.fetch(store, Keyring.load(tmp_path))).models) == [
+        "another",
+        "phishing",
+    ]
     assert await config.version(store) == before + 1
 
 
@@ -83,3 +88,29 @@ def test_a_cluster_needs_a_store_that_every_node_reaches() -> None:
 
     with pytest.raises(ConfigError, match="REDIS_URL"):
         app.build_gateway({})
+
+
+@pytest.mark.filterwarnings("ignore")
+async def test_applications_carry_no_password(
+    deployed: dict[str, Any],
+    start_server: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """They get the store's URL without it, and `serve.yaml`, which others read, may not have it."""
+    from ray import cloudpickle
+
+    from serve_app import app
+
+    server = start_server(requirepass="hunter2-Zanzibarquux")
+    url = server.url.replace("//", "//:hunter2-Zanzibarquux@")
+    monkeypatch.setenv("OL_DATA_DIR", str(tmp_path))
+    gateway, model = (application["args"] for application in deployed["applications"])
+    with pytest.raises(ConfigError, match="OL_STORE") as refused:
+        app.build_gateway(gateway | {"store": url})
+    assert "hunter2" not in str(refused.value)
+    monkeypatch.setenv("REDIS_URL", url)
+    for build, args in ((app.build_gateway, gateway), (app.build_model, model)):
+        built = cloudpickle.dumps(await asyncio.to_thread(build, args))
+        assert server.url.encode() in built
+        assert b"hunter2" not in built

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from online_learner.errors import Unfit
 from online_learner.learners.torch.encode import Bags, Encoder, mixed, ngrams_of, words
 from online_learner.learners.torch.scaling import BOUND, Scaler, checked
 
@@ -128,8 +129,8 @@ def test_nested_values_are_read_through() -> None:
 
 
 def test_what_has_no_encoding_is_refused() -> None:
-    """A value of a strange type is named in the error."""
-    with pytest.raises(TypeError, match="'when' is a bytes"):
+    """The error says of which strange type a value is."""
+    with pytest.raises(Unfit, match="one is a bytes"):
         ENCODER.encode([{"when": b"now"}])
 
 

@@ -21,8 +21,9 @@ from online_learner.errors import (
     from_validation,
     json_pointer,
     known_fields,
+    trace,
 )
-from online_learner.requests import ONE, PredictRequest
+from online_learner.requests import ONE, PredictRequest, parse_feedback
 from online_learner.requests.telling import Source
 
 ALL = [
@@ -104,6 +105,7 @@ def test_a_code_can_be_narrowed_for_one_error() -> None:
 
 def test_an_error_at_a_place_names_it() -> None:
     """`at` gives one entry with pointer, code and message, and says the same in the detail."""
+    assert str(Invalid.at("", "no")) == "/: no"
     found = Invalid.at("/value", "is not a label", code="not_served")
     assert found.errors == [
         {"pointer": "/value", "code": "not_served", "message": "is not a label"}
@@ -164,11 +166,11 @@ def test_pointers_are_escaped(path: tuple[int | str, ...], pointer: str) -> None
         ({"kind": "thumbs"}, {"/value": "invalid_value"}),
         ({"kind": "thumbs", "value": 1}, {"/value": "invalid_value"}),
         ({"kind": "correction"}, {"/value": "invalid_value"}),
-        ({"kind": "thumbs", "value": True, "vale": 1}, {"/vale": "unknown_field"}),
-        ({"kind": "thumbs", "value": True, "thumbs": 1}, {"/thumbs": "unknown_field"}),
+        ({"kind": "thumbs", "value": True, "vale": 1}, {"": "unknown_field"}),
+        ({"kind": "thumbs", "value": True, "thumbs": 1}, {"": "unknown_field"}),
         (
             {"kind": "thumbs", "value": True, "source": {"id": "a", "typ": "human"}},
-            {"/source/typ": "unknown_field"},
+            {"/source": "unknown_field"},
         ),
         (
             {"kind": "thumbs", "value": True, "reasons": ["a", ""]},
@@ -176,16 +178,16 @@ def test_pointers_are_escaped(path: tuple[int | str, ...], pointer: str) -> None
         ),
         (
             {"kind": "thumbs", "value": True, "tags": {"a/b": ""}},
-            {"/tags/a~1b": "invalid_value"},
+            {"/tags": "invalid_value"},
         ),
         (
             {"kind": "thumbs", "value": 0, "comment": 1, "extra": 2},
-            {"/value": "invalid_value", "/comment": "invalid_value", "/extra": "unknown_field"},
+            {"/value": "invalid_value", "/comment": "invalid_value", "": "unknown_field"},
         ),
     ],
 )
 def test_every_wrong_place_is_named(document: dict[str, Any], expected: dict[str, str]) -> None:
-    """Pointers lead into the body that was sent, and all wrong places are in one reply."""
+    """Pointers lead to what holds a wrong key, or to the place; all of them are in one reply."""
     assert places(translated(document)) == expected
 
 
@@ -213,11 +215,49 @@ def test_a_body_that_is_not_json_is_malformed(body: bytes) -> None:
     assert found.code == "malformed"
 
 
-@pytest.mark.parametrize("secret", ["hunter2", "sk-live-0123456789abcdef"])
-def test_an_error_does_not_repeat_what_was_sent(secret: str) -> None:
-    """Values stay out of the reply: they may be personal, or a key in the wrong field."""
-    found = translated({"kind": "thumbs", "value": secret, "comment": [secret]})
-    assert secret not in json.dumps(found.problem())
+SECRETS = ["hunter2", "sk-live-0123456789abcdef", "ada@example.org", "Ada Lovelace"]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"kind": "thumbs", "value": "%s", "comment": ["%s"]}',
+        '{"kind": "thumbs", "value": true, "%s": 1}',
+        '{"kind": "thumbs", "value": true, "source": {"id": "a", "%s": 1}}',
+        '{"kind": "thumbs", "value": true, "tags": {"%s": ""}}',
+        '{"kind": "%s", "value": true}',
+        '{"signals": [{"kind": "%s"}]}',
+        '{"kind": "correction", "value": {"%s": 1e99}}',
+        '{"%s": 1, "%s": 2}',
+        '{"a": "%s\\u0000"}',
+        '{"a": "%s',
+        '"%s"',
+    ],
+)
+def test_an_error_does_not_repeat_what_was_sent(document: str, secret: str) -> None:
+    """Values and keys stay out of it: they may be personal, or a key in the wrong field."""
+    with pytest.raises(ServiceError) as caught:
+        parse_feedback(document.replace("%s", secret).encode())
+    assert secret not in json.dumps(caught.value.problem())
+
+
+def test_a_trace_says_where_and_not_what() -> None:
+    """The frames and types of an error and its cause are told; their messages are not."""
+
+    def fail() -> None:
+        try:
+            json.loads("hunter2")
+        except ValueError as error:
+            raise KeyError("hunter3") from error
+
+    with pytest.raises(KeyError) as caught:
+        fail()
+    found = trace(caught.value)
+    assert "hunter" not in found.replace('json.loads("hunter2")', "").replace('"hunter3"', "")
+    assert re.search(
+        r"in fail\n(.|\n)*KeyError\nwas raised because of\n(.|\n)*JSONDecodeError$", found
+    )
 
 
 def test_a_detail_stays_short_when_everything_is_wrong() -> None:

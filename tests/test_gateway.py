@@ -72,7 +72,7 @@ def problem(reply: httpx2.Response, status: int, code: str) -> dict[str, Any]:
     assert body["type"] == f"urn:online-learner:{code}"
     assert body["title"]
     assert body["detail"]
-    assert body["instance"] == reply.request.url.path
+    assert body["instance"] == f"urn:online-learner:request:{body['request_id']}"
     assert body["request_id"] == reply.headers["x-request-id"]
     assert "Traceback" not in reply.text
     return body
@@ -231,7 +231,7 @@ async def test_an_auditors_word_is_known_by_the_key_alone(
     assert said == {"users": [False, False], "auditors": [True, True]}
     for headers in (http.headers, auditor):
         reply = http.post("/v1/feedback", json=body | {"auditor": True}, headers=headers)
-        assert problem(reply, 422, "unknown_field")["errors"][0]["pointer"] == "/auditor"
+        assert problem(reply, 422, "unknown_field")["errors"][0]["pointer"] == ""
 
 
 async def test_why_a_label_is_asked_for_is_not_for_everyone(
@@ -283,10 +283,10 @@ def test_a_number_that_ruins_a_model_is_refused(http: httpx2.Client, number: str
 @pytest.mark.parametrize(
     ("features", "pointer"),
     [
-        ({"a/b": None}, "/features/a~1b"),
-        ({"x": ["a"]}, "/features/x"),
-        ({"x": []}, "/features/x"),
-        ({"x": {"y": 1}}, "/features/x"),
+        ({"a/b": None}, "/features"),
+        ({"x": ["a"]}, "/features"),
+        ({"x": []}, "/features"),
+        ({"x": {"y": 1}}, "/features"),
         ([1], "/features"),
         ("x", "/features"),
     ],
@@ -302,7 +302,7 @@ def test_an_unknown_field_is_suggested(http: httpx2.Client) -> None:
     """A misspelt field is refused, and the right one is named."""
     reply = http.post("/v1/models/web/predict", json={"features": {}, "sesion_id": "a"})
     body = problem(reply, 422, "unknown_field")
-    assert body["errors"][0]["pointer"] == "/sesion_id"
+    assert body["errors"][0]["pointer"] == ""
     assert "session_id" in body["detail"]
     answer = predict(http)
     reply = http.post("/v1/feedback", json=thumbs(answer["prediction_id"], coment="x"))
@@ -520,7 +520,7 @@ def test_a_batch_of_predictions_succeeds_in_part(http: httpx2.Client) -> None:
     first, second, third, fourth = reply.json()["predictions"]
     assert first["prediction_id"] != fourth["prediction_id"]
     assert second["code"] == third["code"] == "invalid_value"
-    assert second["errors"][0]["pointer"] == "/1/features/x"
+    assert second["errors"][0]["pointer"] == "/1/features"
 
 
 def test_a_batch_of_feedback_succeeds_in_part(http: httpx2.Client) -> None:
@@ -568,9 +568,9 @@ def test_the_document_covers_every_route(service: Any) -> None:
         for method, path in ROUTES
     }
     assert wanted | {("GET", "/livez"), ("GET", "/readyz")} <= listed
-    schemas = document["components"]["schemas"]
     for reference in _references(document):
-        assert reference.removeprefix("#/components/schemas/") in schemas
+        _, _, kind, name = reference.split("/")
+        assert name in document["components"][kind]
 
 
 def _references(node: Any) -> Iterator[str]:
@@ -585,9 +585,13 @@ def _references(node: Any) -> Iterator[str]:
 
 
 def test_a_request_id_is_given_back(http: httpx2.Client) -> None:
-    """The caller's own request id stands in the problem, so that logs can be joined."""
-    reply = http.get("/v1/models/nope", headers={"x-request-id": "trace-7"})
-    assert problem(reply, 404, "unknown_model")["request_id"] == "trace-7"
+    """The caller's own id stands in the problem where it is one: anything else may be a secret."""
+    reply = http.get("/v1/models/nope", headers={"x-request-id": "hunter2"})
+    assert problem(reply, 404, "unknown_model")["request_id"] != "hunter2"
+    reply = http.get(
+        "/v1/models/nope", headers={"x-request-id": "4bf92f3577b34da6a3ce929d0e0e4736"}
+    )
+    assert problem(reply, 404, "unknown_model")["request_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 async def test_models_are_added_and_changed_while_it_serves(
@@ -598,12 +602,12 @@ async def test_models_are_added_and_changed_while_it_serves(
     def answers(model: str) -> bool:
         return http.post(f"/v1/models/{model}/predict", json={"features": {}}).status_code == 200
 
-    spec = service.settings.model("web")
+    spec, keyring = service.settings.model("web"), Keyring.load(service.data_dir)
     changed = spec.model_copy(update={"audit": 0.5})
     async with await open_store(service.server.url) as store:
-        await config.publish_model(store, "added", spec)
-        await config.publish_model(store, "web", changed)
-        await Stages(store, Keyring.load(service.data_dir), "added", spec).trainer.turn()
+        await config.publish_model(store, keyring, "added", spec)
+        await config.publish_model(store, keyring, "web", changed)
+        await Stages(store, keyring, "added", spec).trainer.turn()
 
     def added() -> bool:
         assert answers("web")
@@ -624,13 +628,13 @@ async def test_a_change_that_cannot_be_served_stops_nobody(
 ) -> None:
     """The model goes on as it was configured before, and changes after that are taken up."""
     service = await asyncio.to_thread(start_service, web={})
-    spec = service.settings.model("web")
+    spec, keyring = service.settings.model("web"), Keyring.load(service.data_dir)
     wrong = ModelSpec.model_validate(spec.model_dump() | change)
     with client_of(service) as http:
         async with await open_store(service.server.url) as store:
-            await config.publish_model(store, "web", wrong)
-            await config.publish_model(store, "added", spec)
-            await Stages(store, Keyring.load(service.data_dir), "added", spec).trainer.turn()
+            await config.publish_model(store, keyring, "web", wrong)
+            await config.publish_model(store, keyring, "added", spec)
+            await Stages(store, keyring, "added", spec).trainer.turn()
 
         def added() -> bool:
             assert predict(http)["version"] == 0

@@ -181,7 +181,7 @@ def test_only_a_generator_is_logged(http: httpx2.Client, model: str) -> None:
 def test_only_rankers_give_rewards(http: httpx2.Client) -> None:
     """A classifier scores no outputs; a ranking does."""
     body = {"prompt": "x", "outputs": ["a"]}
-    assert refused(http, "models/topic/score", body) == ("/", "invalid_value")
+    assert refused(http, "models/topic/score", body) == ("", "invalid_value")
     assert len(post(http, "models/pages/score", body)["rewards"]) == 1
 
 
@@ -346,8 +346,8 @@ async def test_answers_of_two_models_are_not_compared(http: httpx2.Client) -> No
         ([], "/options"),
         ([{"id": str(n)} for n in range(10_000)], "/options"),
         ([PAGES[0], PAGES[0]], "/options/1/id"),
-        ([{"id": "a", "features": {"title": "x" * 65_537}}], "/options/0/features/title"),
-        ([{"id": "a", "features": {"vector": []}}], "/options/0/features/vector"),
+        ([{"id": "a", "features": {"title": "x" * 65_537}}], "/options/0/features"),
+        ([{"id": "a", "features": {"vector": []}}], "/options/0/features"),
     ],
 )
 def test_bad_options_are_a_named_problem(http: httpx2.Client, options: Any, pointer: str) -> None:
@@ -391,7 +391,7 @@ async def test_a_vector_of_another_length_is_a_named_problem(
 def test_a_text_of_a_megabyte_is_a_named_problem(http: httpx2.Client) -> None:
     """As a feature it is too long; as the text of an output it is taken, and one more is not."""
     body = {"features": {"text": "x" * (1 << 20)}}
-    assert refused(http, "models/rent/predict", body) == ("/features/text", "invalid_value")
+    assert refused(http, "models/rent/predict", body) == ("/features", "invalid_value")
     whole = [{"id": "0", "text": "x" * (1 << 20)}]
     assert log(http, outputs=whole)["output"] == ["0"]
     longer = {"prompt": "x", "outputs": [{"id": "0", "text": "x" * ((1 << 20) + 1)}]}

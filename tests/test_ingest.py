@@ -582,13 +582,9 @@ async def test_feedback_finds_its_answer_by_another_name(door: Door, kind: str) 
     [
         ({"session_id": "s"}, "invalid_value", "/model"),
         ({"external_id": "x"}, "invalid_value", "/model"),
-        (
-            {"session_id": "x", "model": "web"},
-            "unknown_prediction",
-            "external_id 'x'|session_id 'x'",
-        ),
+        ({"session_id": "x", "model": "web"}, "unknown_prediction", "under this session_id"),
         ({"session_id": "s", "model": "topic"}, "unknown_prediction", "'topic'"),
-        ({"external_id": "s", "model": "web"}, "unknown_prediction", "external_id 's'"),
+        ({"external_id": "s", "model": "web"}, "unknown_prediction", "this external_id"),
         ({"session_id": "s", "model": "wbe"}, "unknown_model", "Did you mean 'web'"),
         ({"session_id": "s", "external_id": "s", "model": "web"}, "invalid_value", "once"),
         ({"session_id": "s", "prediction_id": "x", "model": "web"}, "invalid_value", "once"),
@@ -631,7 +627,7 @@ async def test_an_answer_made_elsewhere_has_its_own_version(door: Door) -> None:
     await door.predict("llm", **SHOWN, external_id="c", model_version="gpt-x", role="external")
     body = {"model": "llm", "external_id": "c", "kind": "thumbs", "value": True}
     assert (await door.ingest.accept(read_feedback(body | {"model_version": "gpt-x"}))).feedback_id
-    with pytest.raises(Invalid, match="by version gpt-x, not 3"):
+    with pytest.raises(Invalid, match="by another version"):
         await door.ingest.accept(read_feedback(body | {"model_version": 3}))
 
 
@@ -875,7 +871,7 @@ async def test_a_wrong_label_is_refused_without_a_trace(door: Door) -> None:
 async def test_a_signal_for_another_version_is_refused(door: Door) -> None:
     """Who judges version 2 does not speak of an answer of version 3."""
     prediction_id = await door.predict()
-    with pytest.raises(Invalid, match="by version 3, not 2") as caught:
+    with pytest.raises(Invalid, match="by another version") as caught:
         await door.say(prediction_id, model_version=2)
     assert caught.value.code == "version_mismatch"
     assert await door.taken() == []

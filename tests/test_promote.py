@@ -260,14 +260,25 @@ async def test_a_second_gatekeeper_fences_the_first(
 
 
 async def test_changed_gate_state_is_refused(loop: Loop) -> None:
-    """Evidence that was not sealed by us is an error, and not judged by."""
+    """Evidence that was not sealed by us is not judged by: all tests begin anew, none too early."""
     registry = loop.models["web"].registry
     await rounds(loop, value=True, count=2)
-    key = registry.keys.checkpoint("gatekeeper")
+    key, before = registry.keys.checkpoint("gatekeeper"), await registry.gate()
     meta = (await loop.store.hash(key))[b"meta"].replace(b'"answered":2', b'"answered":9')
     await loop.store.call("HSET", key, "meta", meta)
     with pytest.raises(StateError):
-        await another(loop).gatekeeper.turn()
+        await registry.gate()
+    second = another(loop).gatekeeper
+    await second.turn()
+    found = await registry.gate()
+    assert before is not None
+    assert found is not None
+    assert (found.settled, found.answered) == (before.settled, before.answered)
+    assert found.candidates > before.candidates
+    for _ in range(2):
+        await said(loop, value=True)
+    await run(second)
+    assert len(await loop.store.range(registry.keys.evidence, "-")) == 4
 
 
 async def test_a_signal_of_the_same_millisecond_is_read_again(loop: Loop) -> None:

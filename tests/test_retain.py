@@ -577,8 +577,8 @@ async def test_the_gatekeepers_process_trims(
     from online_learner import config
 
     settings = make_settings(web=WEB, window_s=0.2)
-    await config.publish(store, settings)
     loop = await open_loop(settings)
+    await config.publish(store, loop.keyring, settings)
     await loop.predict("web", {"a": 1.0})
     monkeypatch.setattr(retain, "MARGIN_S", 0.0)
     monkeypatch.setattr(retain, "EVERY_S", 0.1)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import math
 import struct
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
+import torch
 from river import linear_model
 from tiny_ranker import WordRanker
 
 from online_learner.errors import StateError
+from online_learner.learners.factory import make_learner
 from online_learner.learners.recorder import Recorder
 from online_learner.learners.river import RiverLearner
 from online_learner.learners.state import pack_state, unpack_state
-from online_learner.schema import Example, Rated
+from online_learner.learners.torch import tensors
+from online_learner.schema import Example, Ranked, Rated
+from online_learner.settings import ModelSpec
 from policies.signals import Signals
 
 OPTION = {"text": "fine weather"}
@@ -40,7 +48,7 @@ def river() -> RiverLearner:
 @pytest.mark.parametrize("make", [taught, river, Recorder])
 def test_what_is_packed_comes_back(make: Any) -> None:
     """Weights and what the signals policy remembers; the one that it is like stays as it is."""
-    model, memory = make(), {"raters": {"human:ä\ud800": [1, 0.1 + 0.2, 5e-324]}}
+    model, memory = make(), {"raters": {"human:ä\n\u2028": [1, 0.1 + 0.2, 5e-324]}}
     like = WordRanker() if make is taught else make()
     before = like.digest()
     found, remembered = unpack_state(pack_state(model, memory), like)
@@ -97,3 +105,74 @@ def test_the_state_of_another_release_of_river_is_refused() -> None:
     with pytest.raises(StateError, match=rf"by river 0\.99, and {ours} is installed.*replaying"):
         unpack_state(older, river())
     assert b'"library":""' in pack_state(taught(), {})
+
+
+# --- tensors ----------------------------------------------------------------------------------
+
+HEADS: dict[str, dict[str, Any]] = {
+    "text": {"learner": {"use": "torch:text", "buckets": 256}, "labels": ["a", "b", "c"]},
+    "hidden": {"learner": {"use": "torch:mixed", "hidden": 3, "buckets": 64}, "labels": ["a", "b"]},
+    "dense": {"learner": "torch:dense", "labels": ["a", "b"]},
+    "module": {
+        "learner": {"use": "torch:nn.Linear", "in_features": 2, "out_features": 2},
+        "labels": ["a", "b"],
+    },
+    "ranking": {"learner": {"use": "torch:ranking", "buckets": 256}, "task": "ranking"},
+}
+
+
+@functools.cache
+def head(name: str) -> Any:
+    """Return a torch head, or a ranker, that has learned something."""
+    made = make_learner(ModelSpec.model_validate({"task": "classification"} | HEADS[name]))
+    if name == "ranking":
+        made.learn([Ranked({}, ({"text": "fine", "n": n}, {"text": "rain"})) for n in range(4)])
+    else:
+        vector = name in ("dense", "module")
+        features = [{"e": [n, 1.0]} if vector else {"text": "so it goes", "n": n} for n in range(6)]
+        made.learn([Example(x, "ab"[n % 2]) for n, x in enumerate(features)])
+    return made
+
+
+Tensors: TypeAlias = dict[str, torch.Tensor]
+CHANGES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "not a number": lambda t: t.double().mul(math.nan).to(t.dtype),
+    "infinite": lambda t: t.double().add(math.inf).to(t.dtype),
+    "one more": lambda t: torch.cat([t, t[-1:]]),
+    "one less": lambda t: t[:-1],
+    "flat": lambda t: t.reshape(-1)[None, None],
+    "of another type": lambda t: t.to(torch.float16 if t.is_floating_point() else torch.int8),
+}
+
+
+def changed(name: str) -> Iterator[tuple[str, bytes]]:
+    """Yield states that differ from a good one in one tensor, or in what is said of them."""
+    found, about = tensors.unpack(head(name).to_bytes())
+    for which, tensor in found.items():
+        for how, change in CHANGES.items():
+            whole = tensor.is_floating_point() or how not in ("not a number", "infinite")
+            if tensor.numel() and tensor.dim() and whole:
+                made = found | {which: change(tensor).contiguous()}
+                yield f"{which} {how}", tensors.pack(made, about)
+        rest = {other: found[other] for other in found if other != which}
+        yield f"{which} gone", tensors.pack(rest, about)
+        if "square" in which:
+            yield f"{which} below 0", tensors.pack(found | {which: -tensor - 1}, about)
+    yield "another tensor", tensors.pack(found | {"more": torch.zeros(1)}, about)
+    for key, value in about.items():
+        rest = {other: about[other] for other in about if other != key}
+        yield f"no {key}", tensors.pack(found, rest)
+        for wrong in (None, [value], {}, -1, 1 << 50, "x", list(reversed(["a", "b", "c"]))):
+            yield f"{key} {wrong}", tensors.pack(found, about | {key: wrong})
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_tensors_that_are_not_as_they_were_written_are_refused(name: str) -> None:
+    """A replica does not take the digest: whatever cannot answer, or would answer otherwise."""
+    assert head(name).from_bytes(head(name).to_bytes()).digest() == head(name).digest()
+    taken = []
+    for what, blob in changed(name):
+        with contextlib.suppress(StateError):
+            head(name).from_bytes(blob)
+            taken.append(what)
+    assert set(taken) <= {"reader.seen one less"}  # a state that could be: it saw a word less

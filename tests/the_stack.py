@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 import yaml
 
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "eager": {
         "task": "classification",
         "labels": [False, True],
@@ -82,12 +83,12 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(place: Path, profile: str) -> Stack:
+def start(place: Path, profile: str, models: dict[str, dict[str, Any]] = MODELS) -> Stack:
     """Start `up` on a private directory and wait until it says where it is."""
     config = place / "loop.yaml"
     data_dir = place / "data"
     config.write_text(
-        yaml.safe_dump({"data_dir": str(data_dir), "profile": profile, "models": MODELS})
+        yaml.safe_dump({"data_dir": str(data_dir), "profile": profile, "models": models})
     )
     log = place / "up.log"
     command = [str(Path(sys.executable).with_name("online-learner")), "up", "--config", str(config)]

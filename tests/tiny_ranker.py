@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from online_learner.errors import Unfit
 from online_learner.learners.digest import state_digest
 from online_learner.schema import Lesson, Ranked, Rated
 
@@ -34,9 +35,7 @@ class WordRanker:
     def _words(self, option: dict[str, Any]) -> list[str]:
         vector = option.get("vector", [])
         if vector and self.length not in {None, len(vector)}:
-            raise ValueError(
-                f"`vector` had {self.length} numbers before, and has {len(vector)} now"
-            )
+            raise Unfit(f"`vector` had {self.length} numbers before, and has {len(vector)} now")
         texts = [value for value in option.values() if isinstance(value, str)]
         if any("\0" in text for text in texts):
             raise ValueError("a text holds a zero character")

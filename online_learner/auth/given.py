@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from online_learner import secret
 from online_learner.auth.credential import AUDITOR, OWN, Scope
 from online_learner.auth.kept import allow, keys
 from online_learner.auth.tokens import digest, is_mistyped
 from online_learner.errors import ConfigError
-from online_learner.ids import secret_of
 from online_learner.store import Store
 from online_learner.store.keys import AUTH
 
@@ -23,7 +23,7 @@ def given(name: str) -> str | None:
     ConfigError
         It is short, mistyped, or cannot be sent in a header; says how to make one.
     """
-    key = secret_of(name)
+    key = secret.given(name)
     if key is None:
         return None
     if len(key) < LEAST or not key.isascii() or not key.isprintable() or " " in key:

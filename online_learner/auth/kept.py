@@ -130,14 +130,14 @@ def _check_rotation(old: Credential) -> None:
 async def revoke(store: Store, key_id: str) -> Credential:
     """End a key for good; it is felt everywhere within a second. Raises `ConfigError`."""
     found = await _find(store, key_id)
-    await store.call("HSETNX", REVOKED, found.digest, str(time.time()))
+    await store.essential("HSETNX", REVOKED, found.digest, str(time.time()))
     return found
 
 
 async def _keep(store: Store, *made: Credential) -> None:
     """Write records, all of them or none."""
     pairs = [part for key in made for part in (key.digest, key.dump())]
-    await store.call("HSET", AUTH, *pairs)
+    await store.essential("HSET", AUTH, *pairs)
 
 
 async def _find(store: Store, key_id: str) -> Credential:

@@ -10,7 +10,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from online_learner.cli import asking, diagnosing, explaining, keys, operating, reading, starting
+from online_learner.cli import (
+    asking,
+    configuring,
+    diagnosing,
+    explaining,
+    keys,
+    operating,
+    reading,
+    starting,
+)
 
 __all__ = ["app", "main"]
 
@@ -75,7 +84,7 @@ def _root(
     pass
 
 
-for _part in (starting, asking, reading, explaining, operating, keys, diagnosing):
+for _part in (starting, configuring, asking, reading, explaining, operating, keys, diagnosing):
     _part.register(app)
 
 

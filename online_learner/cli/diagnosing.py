@@ -12,7 +12,7 @@ from online_learner.cli.output import CONFIG_FILES, AsJson, show
 from online_learner.cli.starting import find_config
 
 if TYPE_CHECKING:
-    from online_learner.cli.doctor import Finding
+    from online_learner.cli.finding import Finding
     from online_learner.settings import Settings
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -44,7 +44,7 @@ def doctor(
 
 def _settings(config: Path | None) -> tuple[Settings, Finding]:
     """Return the configuration, or the defaults where it cannot be read; and which it was."""
-    from online_learner.cli.doctor import Finding
+    from online_learner.cli.finding import Finding
     from online_learner.errors import ConfigError
     from online_learner.settings import Settings
 

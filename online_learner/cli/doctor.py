@@ -14,21 +14,21 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
+from online_learner.cli.finding import Finding, Level
+from online_learner.cli.network import network, store_access
 from online_learner.cli.output import connect
 from online_learner.client import ApiError, NotReachable, Retry
 from online_learner.errors import ConfigError, OnlineLearnerError
 from online_learner.ids import Keyring
+from online_learner.secret import origin
 from online_learner.settings import Settings
 from online_learner.store import Durability, Store, open_store
 from online_learner.store.embedded import socket_path
 from online_learner.store.probe import Memory, Promise, mapping
-
-Level: TypeAlias = Literal["ok", "warning", "problem"]
 
 NEEDED = ("numpy", "pydantic", "httpx2", "redis", "river", "ray")
 OPTIONAL = ("torch",)
@@ -40,16 +40,6 @@ LAG_WARNING_S = 10.0
 _RAY_FOLDER = re.compile(r"ol-[0-9a-f]{8}")
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    check: str
-    level: Level
-    message: str
-    cure: str = ""
-
-
 def examine(settings: Settings, *, host: str, port: int) -> Iterator[Finding]:
     """Look at everything; nothing is changed, and nothing is started."""
     data_dir = settings.data_dir.resolve()
@@ -59,7 +49,9 @@ def examine(settings: Settings, *, host: str, port: int) -> Iterator[Finding]:
     yield from folder(data_dir, running=running)
     yield from secrets(data_dir)
     yield from asyncio.run(_collect(settings, data_dir, running=running))
-    if not running:
+    if running:
+        yield from network(data_dir)
+    else:
         yield port_is_free(host, port)
     if running or os.environ.get("OL_URL"):
         yield from service(data_dir)
@@ -184,7 +176,7 @@ def is_locked(path: Path) -> bool:
 
 def secrets(data_dir: Path) -> Iterator[Finding]:
     """Look at the files that only their owner may read, and at the form of the signing secret."""
-    for name in ("secret", "api_key", "endpoint.json"):
+    for name in ("secret", "api_key", "ray_token", "endpoint.json"):
         path = data_dir / name
         with contextlib.suppress(OSError):
             found = path.stat()
@@ -194,7 +186,8 @@ def secrets(data_dir: Path) -> Iterator[Finding]:
                 mode = stat.filemode(found.st_mode)
                 message = f"{path} can be read by others ({mode})"
                 yield Finding("secrets", "problem", message, f"chmod 600 {path}")
-    if not os.environ.get("OL_SECRET") and not (data_dir / "secret").exists():
+    variable = origin("OL_SECRET")
+    if variable is None and not (data_dir / "secret").exists():
         yield Finding("secrets", "ok", "none yet; `online-learner up` makes them")
         return
     try:
@@ -202,8 +195,7 @@ def secrets(data_dir: Path) -> Iterator[Finding]:
     except (ConfigError, OSError) as error:
         yield Finding("secrets", "problem", "the signing secret cannot be used", str(error))
     else:
-        where = "OL_SECRET" if os.environ.get("OL_SECRET") else data_dir / "secret"
-        yield Finding("secrets", "ok", f"ids are signed with {where}")
+        yield Finding("secrets", "ok", f"ids are signed with {variable or data_dir / 'secret'}")
 
 
 def port_is_free(host: str, port: int) -> Finding:
@@ -237,6 +229,8 @@ async def store(settings: Settings, data_dir: Path, *, running: bool) -> AsyncIt
     try:
         async with await open_store(url) as found:
             async for finding in _opened(found):
+                yield finding
+            for finding in store_access(url):
                 yield finding
     except OnlineLearnerError as error:
         cure = "start it, or correct `store` or REDIS_URL"
@@ -329,6 +323,9 @@ def service(data_dir: Path) -> Iterator[Finding]:
             message = f"{client.url} is {'ready' if ready['ready'] else 'not ready'}"
             cure = "" if ready["ready"] else _missing(ready, data_dir)
             yield Finding("service", level, message, cure)
+            for what in ready.get("refused", ()):
+                cure = "it was changed, or written with another secret; the log says which"
+                yield Finding("state", "problem", f"{what} is refused", cure)
             for model in client.models():
                 yield from _writers(model, data_dir)
     except NotReachable as error:
@@ -360,6 +357,8 @@ def _writers(model: dict[str, Any], data_dir: Path) -> Iterator[Finding]:
         elif beat["age_s"] > BEAT_LATE_S:
             cure = "it is busy, or the clocks differ"
             yield Finding(check, "warning", f"last heard of {beat['age_s']:.0f} s ago", cure)
+        elif beat.get("trouble"):
+            yield Finding(check, "problem", beat["trouble"], "it tries again; see the log")
         else:
             yield Finding(check, "ok", f"alive, pid {beat['pid']}")
     lag_s = model.get("lag_ms", 0) / 1000

@@ -1,9 +1,8 @@
-"""`status`, `versions`, `verdicts`, `quarantine`, `audits`, `config show`."""
+"""`status`, `versions`, `verdicts`, `quarantine`, `audits`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,10 +14,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (status, versions, verdicts, quarantine, audits):
         app.command()(command)
-    config = typer.Typer(help="The configuration.", no_args_is_help=True)
-    config.command("show")(config_show)
-    config.callback()(lambda: None)
-    app.add_typer(config, name="config")
 
 
 def status(*, as_json: AsJson = False) -> None:
@@ -225,40 +220,3 @@ def _asked(item: dict[str, Any]) -> str:
 
     features = shared_context(item["features"])
     return ", ".join(f"{name}={cell(value)}" for name, value in features.items())
-
-
-def config_show(
-    *,
-    config: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Print the configuration as it takes effect, the environment included; no secrets."""
-    import yaml
-
-    from online_learner.cli.starting import find_config
-    from online_learner.settings import Settings
-
-    file = find_config(config)
-    found = Settings.load(file).model_dump(mode="json")
-    found["store"] = without_password(found["store"])
-
-    def text() -> None:
-        typer.echo(f"# {file}, and OL_* of the environment")
-        typer.echo(yaml.safe_dump(found, sort_keys=False).rstrip())
-
-    show(found, as_json=as_json, text=text)
-
-
-def without_password(url: str) -> str:
-    """Return a URL that may be shown.
-
-    >>> without_password("redis://app:hunter2@db:6379/0")
-    'redis://app:***@db:6379/0'
-    """
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()

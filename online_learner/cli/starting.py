@@ -128,7 +128,13 @@ def _announce(endpoint: Endpoint, settings: Settings, host: str) -> None:
     else:
         typer.echo(f"The key is in {settings.data_dir / 'api_key'}")
     if host not in ("127.0.0.1", "::1", "localhost"):
-        typer.echo("Others can reach it, and need the key; put TLS in front, keys travel in clear.")
+        typer.echo(
+            "Other machines can reach it. It asks each of them for a key, which nothing switches "
+            "off; but keys travel in clear, so put TLS in front."
+        )
+    silent = [name for name, spec in settings.models.items() if spec.log_inputs == "none"]
+    if silent:
+        typer.echo(f"Not learning, by log_inputs: none: {', '.join(silent)}.")
     if endpoint.warning:
         typer.secho(f"WARNING: {endpoint.warning}", fg="red", bold=True)
     typer.echo("`online-learner status` tells how it is. Ctrl-C stops all of it.")

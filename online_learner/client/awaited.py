@@ -14,7 +14,7 @@ from online_learner.client.errors import ApiError
 from online_learner.client.fields import FeedbackFields, LogFields, PredictFields, SignalFields
 from online_learner.client.place import locate
 from online_learner.client.receipts import BatchReceipt, Fate, Receipt
-from online_learner.client.sending import Call, Json, Outcome, Retry
+from online_learner.client.sending import Json, Outcome, Retry, Sent
 
 T = TypeVar("T")
 AsyncAnswer: TypeAlias = Answer[Awaitable[Receipt]]
@@ -49,9 +49,9 @@ class AsyncClient:
         self._retry = retry or Retry()
         self._sleep = sleep
 
-    async def _send(self, call: Call[T]) -> T:
-        request, course = call.request(), call.course(self._retry)
-        wait_s = next(course)
+    async def _send(self, what: Sent[T]) -> T:
+        course = what.course(self._retry.begin())
+        wait_s, request = next(course)
         while True:
             if wait_s:
                 await self._sleep(wait_s)
@@ -61,7 +61,7 @@ class AsyncClient:
             except httpx2.RequestError as error:
                 outcome = error
             try:
-                wait_s = course.send(outcome)
+                wait_s, request = course.send(outcome)
             except StopIteration as done:
                 result: T = done.value
                 return result

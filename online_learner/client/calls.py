@@ -8,8 +8,9 @@ from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from online_learner.client.answers import Answer
+from online_learner.client.batch import FeedbackBatch
 from online_learner.client.errors import ApiError, api_error
-from online_learner.client.receipts import BatchReceipt, Fate, Receipt
+from online_learner.client.receipts import Fate, Receipt
 from online_learner.client.sending import Call, Json
 
 R = TypeVar("R")
@@ -80,10 +81,11 @@ def feedback(body: Json) -> Call[Receipt]:
     return Call("POST", "/v1/feedback", Receipt.read, body, key)
 
 
-def feedback_batch(items: Iterable[Mapping[str, Any]]) -> Call[BatchReceipt]:
+def feedback_batch(items: Iterable[Mapping[str, Any]]) -> FeedbackBatch:
     """Say several things, each under an idempotency key of its own."""
-    keyed = [{"idempotency_key": uuid4().hex, **item} for item in items]
-    return Call("POST", "/v1/feedback_batch", BatchReceipt.read, {"items": keyed})
+    return FeedbackBatch(
+        [{**item, "idempotency_key": item.get("idempotency_key") or uuid4().hex} for item in items]
+    )
 
 
 def receipt(feedback_id: str) -> Call[Fate]:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from online_learner.client.errors import NotReachable
 from online_learner.errors import ConfigError
-from online_learner.ids import secret_of
+from online_learner.secret import given
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def locate(url: str | None = None, key: str | None = None, *, folder: Path | Non
     url = url.rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"'{url}' is not an address: write http://host:port")
-    key = key or secret_of("OL_API_KEY")
+    key = key or given("OL_API_KEY")
     if key is None and noted is not None and noted.url == url:
         key = noted.key
     return Place(url, key)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,11 +69,18 @@ class BatchReceipt:
     @classmethod
     def read(cls, reply: Mapping[str, Any]) -> BatchReceipt:
         """Return the receipts in a reply."""
-        results = tuple(
+        return cls.of(
             Receipt.read(item) if "durability" in item else api_error(item)
             for item in reply["results"]
         )
-        return cls(reply["accepted"], reply["duplicates"], reply["rejected"], results)
+
+    @classmethod
+    def of(cls, results: Iterable[Receipt | ApiError]) -> BatchReceipt:
+        """Return what became of each, counted."""
+        found = tuple(results)
+        statuses = Counter(one.status for one in found if isinstance(one, Receipt))
+        rejected = len(found) - statuses.total()
+        return cls(statuses["accepted"], statuses["duplicate"], rejected, found)
 
 
 @dataclass(frozen=True, slots=True)

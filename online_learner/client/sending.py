@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
+import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import httpx2
 
 from online_learner.client.errors import ApiError, NotReachable, api_error
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Json: TypeAlias = dict[str, Any]
 Outcome: TypeAlias = httpx2.Response | httpx2.RequestError
 Repeat: TypeAlias = Literal["always", "refused", "unsent"]
 
 _UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _BROKEN = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
-_AWAY, _DEFECT = HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INTERNAL_SERVER_ERROR
-_BUSY = frozenset({429, 503})
+_AWAY = HTTPStatus.SERVICE_UNAVAILABLE
+BUSY = frozenset({429, 503})
 _GATEWAY = frozenset({429, 502, 503, 504})
+_IN_FRONT = frozenset({404, 500})  # HAProxy: it knows no route yet, or found no replica
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +37,25 @@ class Retry:
     attempts
         The most times that one call is sent.
     first_s
-        The first wait; each one after it is twice as long, less a random part of up to a half.
+        The first wait; each one after it is twice as long, less a random part of up to a half. To a
+        `Retry-After` it is added, so that not all who were refused come back at once.
     longest_s
         No wait is longer. A `Retry-After` beyond it ends the retries.
+    deadline_s
+        Nothing is sent again later than this after the call began. The last attempt may still take
+        the client's `timeout_s`.
     random
         Draws the random part, from [0, 1).
+    clock
+        Seconds, from any moment on.
     """
 
     attempts: int = 4
     first_s: float = 0.1
     longest_s: float = 5.0
+    deadline_s: float = 30.0
     random: Callable[[], float] = random.random
+    clock: Callable[[], float] = time.monotonic
 
     def wait_s(self, attempt: int, retry_after_s: float | None = None) -> float | None:
         """Return how long to wait after an attempt, counted from 1; None: give up.
@@ -58,8 +68,47 @@ class Retry:
         """
         if attempt >= self.attempts or (retry_after_s or 0.0) > self.longest_s:
             return None
-        backoff_s = self.first_s * 2.0 ** (attempt - 1) * (1 - self.random() / 2)
-        return max(min(backoff_s, self.longest_s), retry_after_s or 0.0)
+        backoff_s = min(self.first_s * 2.0 ** (attempt - 1), self.longest_s)
+        part_s = backoff_s * self.random() / 2
+        return max(backoff_s - part_s, (retry_after_s or 0.0) + part_s)
+
+    def begin(self) -> Patience:
+        """Return what is left for a call that begins now."""
+        return Patience(self, self.clock() + self.deadline_s)
+
+
+@dataclass(slots=True)
+class Patience:
+    """What is left of a `Retry` for one call."""
+
+    retry: Retry
+    ends_at: float
+    attempts: int = 0
+
+    def wait_s(self, retry_after_s: float | None = None) -> float | None:
+        """Return how long to wait after one more attempt that failed; None: give up."""
+        self.attempts += 1
+        wait_s = self.retry.wait_s(self.attempts, retry_after_s)
+        if wait_s is None or self.retry.clock() + wait_s > self.ends_at:
+            return None
+        return wait_s
+
+
+class Sending(NamedTuple):
+    """What to send next, as the arguments of httpx's `request`, and how long to wait before."""
+
+    wait_s: float
+    request: dict[str, Any]
+
+
+Course: TypeAlias = Generator[Sending, Outcome, T]
+
+
+class Sent(Protocol[T_co]):
+    """What a client can send: it says what goes out, and is told what came of it."""
+
+    def course(self, patience: Patience) -> Course[T_co]:
+        """Yield what to send, take what came of it, return the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,24 +143,23 @@ class Call(Generic[T]):
         content = json.dumps(self.body, allow_nan=False, default=_plain, separators=(",", ":"))
         return {"method": self.method, "url": self.path, "headers": headers, "content": content}
 
-    def course(self, retry: Retry) -> Generator[float, Outcome, T]:
-        """Yield how long to wait before each sending, take what came of it, return the result.
+    def course(self, patience: Patience, wait_s: float = 0.0) -> Course[T]:
+        """Yield the call until it succeeds, each time with the wait before it; return its result.
 
         Raises
         ------
         ApiError, NotReachable
             The last attempt failed, or another one would not be safe.
         """
-        wait_s = 0.0
-        for attempt in itertools.count(1):
-            outcome = yield wait_s
+        request = self.request()
+        while True:
+            outcome = yield Sending(wait_s, request)
             if isinstance(outcome, httpx2.Response) and self._succeeded(outcome):
                 return self.read(_json(outcome))
-            again_s = retry.wait_s(attempt, _retry_after_s(outcome))
+            again_s = patience.wait_s(_retry_after_s(outcome))
             if again_s is None or not self._may_repeat(outcome):
-                raise _error(outcome, attempt)
+                raise _error(outcome, patience.attempts)
             wait_s = again_s
-        raise AssertionError  # the count has no end
 
     def _succeeded(self, response: httpx2.Response) -> bool:
         return response.is_success or (self.probe and response.status_code == _AWAY)
@@ -119,11 +167,11 @@ class Call(Generic[T]):
     def _may_repeat(self, outcome: Outcome) -> bool:
         if not isinstance(outcome, httpx2.Response):
             return isinstance(outcome, _UNSENT if self.repeat != "always" else _BROKEN)
+        status = outcome.status_code
         if self.repeat == "always":
-            # HAProxy says 500 where it found no replica; the application's own has a problem.
-            status = outcome.status_code
-            return status in _GATEWAY or (status == _DEFECT and not _is_problem(outcome))
-        return self.repeat == "refused" and outcome.status_code in _BUSY
+            # What the application itself answers has a problem.
+            return status in _GATEWAY or (status in _IN_FRONT and not _is_problem(outcome))
+        return self.repeat == "refused" and status in BUSY
 
 
 def _json(response: httpx2.Response) -> Json:

@@ -14,7 +14,7 @@ from online_learner.client.errors import ApiError
 from online_learner.client.fields import FeedbackFields, LogFields, PredictFields, SignalFields
 from online_learner.client.place import locate
 from online_learner.client.receipts import BatchReceipt, Fate, Receipt
-from online_learner.client.sending import Call, Json, Outcome, Retry
+from online_learner.client.sending import Json, Outcome, Retry, Sent
 
 T = TypeVar("T")
 
@@ -67,9 +67,9 @@ class Client:
         self._retry = retry or Retry()
         self._sleep = sleep
 
-    def _send(self, call: Call[T]) -> T:
-        request, course = call.request(), call.course(self._retry)
-        wait_s = next(course)
+    def _send(self, what: Sent[T]) -> T:
+        course = what.course(self._retry.begin())
+        wait_s, request = next(course)
         while True:
             if wait_s:
                 self._sleep(wait_s)
@@ -79,7 +79,7 @@ class Client:
             except httpx2.RequestError as error:
                 outcome = error
             try:
-                wait_s = course.send(outcome)
+                wait_s, request = course.send(outcome)
             except StopIteration as done:
                 result: T = done.value
                 return result
@@ -206,7 +206,10 @@ class Client:
         return self._send(calls.feedback(body))
 
     def feedback_batch(self, items: Iterable[Mapping[str, Any]]) -> BatchReceipt:
-        """Say several things, `{"prediction_id", "kind", "value", ...}` each, each by itself."""
+        """Say several things, `{"prediction_id", "kind", "value", ...}` each, each by itself.
+
+        What is refused only for now is sent again, by itself, as `retry` says.
+        """
         return self._send(calls.feedback_batch(items))
 
     def receipt(self, feedback_id: str) -> Fate:

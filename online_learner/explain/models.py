@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
+from online_learner.errors import StateError
 from online_learner.judge import entry_order
 from online_learner.outlook import Goals, outlook
 from online_learner.registry import Registry
-from online_learner.schema import Settled, Verdict
+from online_learner.schema import GateState, Settled, Verdict
 from online_learner.store import Fields
 
 
@@ -47,12 +49,14 @@ async def status(registry: Registry, policy: Goals, *, now: float) -> dict[str, 
     aliases = await registry.aliases()
     if aliases is None:
         return {"model": registry.model, "ready": False}
-    meta = await registry.checkpoint_meta()
-    checkpoint = json.loads(meta) if meta else {}
+    published = await registry.published()
+    checkpoint = {} if published is None else published.model_dump()
     champion = await registry.version(aliases.champion)
     last = await registry.store.latest(registry.keys.feedback)
     last_step = await registry.store.latest(registry.keys.steps)
-    gate = (await registry.store.hash(registry.keys.checkpoint("gatekeeper"))).get(b"meta")
+    gate = GateState()
+    with contextlib.suppress(StateError):
+        gate = await registry.gate() or gate
     return {
         "model": registry.model,
         "ready": True,
@@ -64,7 +68,8 @@ async def status(registry: Registry, policy: Goals, *, now: float) -> dict[str, 
         "state_digest": checkpoint.get("state_digest"),
         "lag_ms": _lag(last, last_step),
         "gate": {
-            **{key: json.loads(gate or b"{}").get(key, 0) for key in ("answered", "unanswered")},
+            "answered": gate.answered,
+            "unanswered": gate.unanswered,
             "tests": await outlook(registry, policy),
         },
         "trimmed": await _trimmed(registry),
@@ -84,7 +89,8 @@ async def _heartbeat(registry: Registry, writer: str, now: float) -> dict[str, A
     if found is None:
         return None
     beat = json.loads(found)
-    return {"pid": beat["pid"], "age_s": round(max(0.0, now - beat["at"]), 3)}
+    told = {"trouble": beat["trouble"]} if beat.get("trouble") else {}
+    return {"pid": beat["pid"], "age_s": round(max(0.0, now - beat["at"]), 3), **told}
 
 
 def _lag(feedback: list[tuple[str, Fields]], steps: list[tuple[str, Fields]]) -> int:

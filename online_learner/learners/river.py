@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import pickle
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from river import base, compose
 from online_learner.errors import StateError
 from online_learner.learners import Answer
 from online_learner.learners.digest import state_digest
+from online_learner.learners.unpickle import Allowed, NotAllowed, dumps, loads
 from online_learner.requests import MAX_MAGNITUDE, Features
 from online_learner.schema import Example, Label, Lesson, finite, label_key
 
@@ -61,6 +61,7 @@ class RiverLearner:
         self._notes = list(_notes(model))
         self._asking = threading.Lock()
         self._fitted = False
+        self._allowed: Allowed | None = None  # in its pickles
 
     @property
     def fitted(self) -> bool:
@@ -165,7 +166,7 @@ class RiverLearner:
 
     def to_bytes(self) -> bytes:
         """Return the model's pickle. Only `registry` may hand such bytes back, after their seal."""
-        return pickle.dumps((self._codes, self.model), protocol=pickle.HIGHEST_PROTOCOL)
+        return dumps((self._codes, self.model))
 
     def from_bytes(self, blob: bytes) -> RiverLearner:
         """Return a learner with the state of `blob`, whose seal has been verified.
@@ -173,23 +174,41 @@ class RiverLearner:
         Raises
         ------
         StateError
-            It cannot be read, is of other estimators, or of labels that stood for other numbers.
+            It cannot be read, is of other estimators, of labels that stood for other numbers, or
+            names what this model has no use for; see `unpickle`.
         """
+        if self._allowed is None:
+            self._allowed = Allowed.of(self.model)
         try:
-            codes, model = pickle.loads(blob)  # noqa: S301
+            codes, model = loads(blob, self._allowed)
+            was = (dict(codes), _estimators(model))
+        except NotAllowed as error:
+            raise StateError(
+                f"the model's state is not as this model writes it: {error}. Nothing of it was "
+                "run. Where it is yours after all, let the model hold such an object from the "
+                "beginning, or define its class beside the model's other ones"
+            ) from error
         except Exception as error:
             raise StateError(
                 f"the model's state cannot be read ({error}): was it written by another version of "
                 "River? Rebuild it by replaying the log."
             ) from error
-        was, is_now = (codes, _estimators(model)), (self._codes, _estimators(self.model))
+        is_now = (self._codes, _estimators(self.model))
         if was != is_now:
             raise StateError(
                 "the state was written under another configuration (labels and estimators were "
                 f"{_told(*was)}, and are {_told(*is_now)}): put it back, or give the changed model "
                 "another name"
             )
-        return type(self)(model, task=self.task, labels=self.labels)
+        return self._with(model)
+
+    def _with(self, model: Any) -> RiverLearner:
+        try:
+            made = type(self)(model, task=self.task, labels=self.labels)
+        except Exception as error:
+            raise StateError(f"the model's state is damaged: {error!r}") from error
+        made._allowed = self._allowed  # noqa: SLF001
+        return made
 
     def digest(self) -> str:
         """Return the digest of the model's state."""

@@ -10,10 +10,11 @@ not care. Beside the weights it carries what the signals policy has learned of t
 from __future__ import annotations
 
 import functools
-import json
 import struct
 from importlib.metadata import version
 from typing import Any, TypeVar
+
+from pydantic_core import from_json, to_json
 
 from online_learner.errors import StateError
 from online_learner.learners import Model
@@ -28,7 +29,7 @@ _LIBRARIES = {"river": "river"}  # families whose bytes only the same release ca
 def pack_state(model: Model, memory: dict[str, Any]) -> bytes:
     """Return a model's state, with what the signals policy remembers, as bytes."""
     header = {"family": model.family, "library": _library(model.family), "memory": memory}
-    head = json.dumps(header, separators=(",", ":")).encode()
+    head = to_json(header, inf_nan_mode="constants")
     return _HEAD.pack(_MAGIC, len(head)) + head + model.to_bytes()
 
 
@@ -44,11 +45,11 @@ def unpack_state(blob: bytes, like: M) -> tuple[M, dict[str, Any]]:
     """
     try:
         magic, length = _HEAD.unpack_from(blob)
-        header = json.loads(blob[_HEAD.size : _HEAD.size + length])
+        header = from_json(blob[_HEAD.size : _HEAD.size + length])
         family, library, memory = header["family"], header["library"], header["memory"]
     except (struct.error, ValueError, LookupError, TypeError) as error:
         raise StateError(f"the stored state cannot be read: {error}") from error
-    if magic != _MAGIC:
+    if magic != _MAGIC or not isinstance(memory, dict):
         raise StateError("the stored state is of no format known here")
     if family != like.family:
         raise StateError(

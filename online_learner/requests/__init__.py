@@ -7,6 +7,7 @@ from online_learner.requests.asking import (
     PredictRequest,
     ScoreRequest,
 )
+from online_learner.requests.document import check, read_json
 from online_learner.requests.openai import read_chat
 from online_learner.requests.telling import (
     KINDS,
@@ -19,11 +20,12 @@ from online_learner.requests.telling import (
     parse_feedback,
     read_feedback,
 )
-from online_learner.requests.values import MAX_MAGNITUDE, Features, Request
+from online_learner.requests.values import MAX_MAGNITUDE, MAX_NAME, Features, Request
 
 __all__ = [
     "KINDS",
     "MAX_MAGNITUDE",
+    "MAX_NAME",
     "ONE",
     "Correction",
     "Features",
@@ -37,7 +39,9 @@ __all__ = [
     "ScoreRequest",
     "SeveralSignals",
     "Signal",
+    "check",
     "parse_feedback",
     "read_chat",
     "read_feedback",
+    "read_json",
 ]

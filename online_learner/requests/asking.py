@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from online_learner.errors import Invalid
 from online_learner.requests.values import (
+    FEATURES,
+    MAX_BATCH,
     MAX_LOGPROBS,
+    MAX_MAGNITUDE,
     MAX_OPTIONS,
+    MAX_PARAMETERS,
     Features,
     Kept,
+    KeptNumber,
     Name,
     Request,
+    Tags,
     Text,
     check_features,
 )
@@ -24,14 +30,14 @@ class OptionSent(Request):
     """One of the options to rank."""
 
     id: Name
-    features: dict[str, Any] = Field(default_factory=dict)
+    features: Annotated[dict[str, Any], FEATURES] = Field(default_factory=dict)
 
 
 def _check_options(options: list[OptionSent]) -> list[OptionSent]:
     if not options:
         raise Invalid.at("/options", "is empty: send the options to choose from")
     if len(options) > MAX_OPTIONS:
-        raise Invalid.at("/options", f"at most {MAX_OPTIONS} are taken, not {len(options)}")
+        raise Invalid.at("/options", f"at most {MAX_OPTIONS} are taken")
     for index, option in enumerate(options):
         try:
             check_features(option.features)
@@ -45,7 +51,7 @@ def check_distinct(options: list[Any], place: str) -> list[Any]:
     seen: set[str] = set()
     for index, option in enumerate(options):
         if option.id in seen:
-            raise Invalid.at(f"{place}/{index}/id", f"{option.id!r} stands there twice")
+            raise Invalid.at(f"{place}/{index}/id", "stands there twice")
         seen.add(option.id)
     return options
 
@@ -54,18 +60,25 @@ class PredictRequest(Request):
     """Ask for one answer. `options` are for models that rank."""
 
     features: Features
-    options: Annotated[list[OptionSent], AfterValidator(_check_options)] | None = None
+    options: (
+        Annotated[
+            list[OptionSent],
+            AfterValidator(_check_options),
+            Field(json_schema_extra={"minItems": 1, "maxItems": MAX_OPTIONS}),
+        ]
+        | None
+    ) = None
     top_k: Annotated[int, Field(ge=1, le=1000)] | None = None
     session_id: Name | None = None
     user_id: Name | None = None
     external_id: Name | None = None
-    tags: dict[Name, Name] = Field(default_factory=dict)
+    tags: Tags
 
 
 class PredictBatchRequest(Request):
     """Ask for several answers in one call; each instance succeeds or fails by itself."""
 
-    instances: Annotated[list[JsonValue], Field(min_length=1, max_length=1024)]
+    instances: Annotated[list[Any], Field(min_length=1, max_length=MAX_BATCH)]
 
 
 # --- answers made elsewhere -----------------------------------------------------------------------
@@ -77,7 +90,7 @@ class Generated(Request):
     id: Name
     text: Text | None = None
     json_: Annotated[Kept, Field(alias="json")] = None
-    logprobs: Annotated[list[float], Field(max_length=MAX_LOGPROBS)] | None = None
+    logprobs: Annotated[list[KeptNumber], Field(max_length=MAX_LOGPROBS)] | None = None
 
     def option(self) -> Option:
         """Return the output as the record keeps it."""
@@ -115,13 +128,13 @@ class LogRequest(Prompted):
     """
 
     outputs: Annotated[list[Generated], Field(max_length=MAX_OPTIONS)] = Field(default_factory=list)
-    parameters: dict[Name, Kept] = Field(default_factory=dict)
+    parameters: Annotated[dict[Name, Kept], Field(max_length=MAX_PARAMETERS, default_factory=dict)]
     model_version: Name | None = None
-    latency_ms: Annotated[float, Field(ge=0)] | None = None
+    latency_ms: Annotated[float, Field(ge=0, le=MAX_MAGNITUDE)] | None = None
     session_id: Name | None = None
     user_id: Name | None = None
     external_id: Name | None = None
-    tags: dict[Name, Name] = Field(default_factory=dict)
+    tags: Tags
     request: dict[str, Kept] | None = None
     response: dict[str, Kept] | None = None
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, JsonValue, TypeAdapter, ValidationError, create_model
-from pydantic_core import from_json
+from pydantic import Field, TypeAdapter, ValidationError, create_model
 
-from online_learner.errors import Invalid, ServiceError, brief, did_you_mean, from_validation
+from online_learner.errors import Invalid, ServiceError, did_you_mean, from_validation
+from online_learner.requests.document import read_json
 from online_learner.requests.values import (
+    MAX_BATCH,
+    MAX_NAME,
     MAX_OPTIONS,
     MAX_TEXT,
     Choice,
+    Count,
     Finite,
     Json,
     Moment,
     Name,
     Request,
+    Tags,
     VersionName,
 )
 from online_learner.schema import Severity
@@ -37,7 +41,7 @@ class Interface(Request):
 
     id: Name
     variant: Name | None = None
-    position: int | None = None
+    position: Count | None = None
 
 
 class Signal(Request):
@@ -117,7 +121,7 @@ class Implicit(Signal):
 class FeedbackRequest(Request):
     """The fields that every kind of feedback has."""
 
-    prediction_id: str | None = None
+    prediction_id: Annotated[str, Field(max_length=MAX_NAME)] | None = None
     model: Name | None = None  # with external_id or session_id
     external_id: Name | None = None
     session_id: Name | None = None
@@ -129,7 +133,7 @@ class FeedbackRequest(Request):
     interface: Interface | None = None
     comment: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
     observed_at: Moment | None = None
-    tags: dict[Name, Name] = Field(default_factory=dict)
+    tags: Tags
     dry_run: bool = False
 
     def said(self) -> list[Any]:
@@ -179,29 +183,24 @@ _NO_KIND = ("union_tag_invalid", "union_tag_not_found")
 
 def parse_feedback(body: bytes) -> FeedbackRequest:
     """Return what a body says; raises `Malformed` or `Invalid`, with every place named."""
-    try:
-        return _ONE.validate_json(body)
-    except ValidationError as error:
-        return _other(error, _object(body), lambda: SeveralSignals.model_validate_json(body))
+    return read_feedback(read_json(body))
 
 
-def read_feedback(document: dict[str, Any]) -> FeedbackRequest:
+def read_feedback(document: Any) -> FeedbackRequest:
     """Return what a document says; raises as `parse_feedback` does."""
     try:
         return _ONE.validate_python(document)
     except ValidationError as error:
-        return _other(error, document, lambda: SeveralSignals.model_validate(document))
+        return _other(error, document)
 
 
-def _other(
-    error: ValidationError, document: Any, several: Callable[[], SeveralSignals]
-) -> FeedbackRequest:
+def _other(error: ValidationError, document: Any) -> FeedbackRequest:
     """Return several signals, where that is what was sent; else raise what is wrong with one."""
     if isinstance(document, dict) and error.errors()[0]["type"] in _NO_KIND:
         if "signals" not in document or "kind" in document:
             raise _unknown(document.get("kind")) from None
         try:
-            return several()
+            return SeveralSignals.model_validate(document)
         except ValidationError as found:
             raise _of_several(found, document["signals"]) from None
     raise from_validation(error, ONE) from None
@@ -216,23 +215,16 @@ def _of_several(error: ValidationError, signals: list[Any]) -> ServiceError:
     return _unknown(signals[int(index)].get("kind")).under("signals", index)
 
 
-def _object(body: bytes) -> Any:
-    try:
-        return from_json(body)
-    except ValueError:
-        return None
-
-
 def _unknown(kind: Any) -> Invalid:
     known = f"send one of {', '.join(KINDS)}"
     if not isinstance(kind, str):
         return Invalid.at("/kind", f"names the kind of feedback: {known}")
     hint = did_you_mean(kind, KINDS)
-    message = f"{brief(kind)} is no kind of feedback: {known}.{hint}"
+    message = f"is no kind of feedback: {known}.{hint}"
     return Invalid.at("/kind", message, code="kind_not_applicable")
 
 
 class FeedbackBatchRequest(Request):
     """Several payloads in one call; each is accepted or refused by itself."""
 
-    items: Annotated[list[JsonValue], Field(min_length=1, max_length=1024)]
+    items: Annotated[list[Any], Field(min_length=1, max_length=MAX_BATCH)]

@@ -2,61 +2,67 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
-from online_learner.errors import Invalid, json_pointer
+from online_learner.errors import Invalid
 
 MAX_MAGNITUDE = 1e15  # a single 1e308 ruins a linear model for good
+MAX_KEPT = 3.4028234663852886e38  # of a number that is only kept: what 32 bits hold
+MAX_INTEGER = 10**15
 MAX_FEATURES = 10_000
 MAX_TEXT = 65_536  # of a feature or a comment
 MAX_PROMPT = 1 << 20
 MAX_NAME = 256
 MAX_VECTOR = 8192
 MAX_OPTIONS = 1000
+MAX_BATCH = 1024
 MAX_DEPTH = 16
 MAX_LOGPROBS = 32_768
-
+MAX_TAGS = 64
+MAX_PARAMETERS = 256
 
 _NUMBERS = (float, int)
 
 
 def check_features(features: dict[str, Any]) -> dict[str, Any]:
-    """Return the features; raises `Invalid` that names the one that cannot be taken."""
+    """Return the features; raises `Invalid` that counts out the one that cannot be taken.
+
+    It does not name it: names are sent, like values.
+    """
     if len(features) > MAX_FEATURES:
         raise Invalid.at("/features", f"at most {MAX_FEATURES} features are taken")
-    for name, value in features.items():
+    for number, (name, value) in enumerate(features.items(), 1):
         if len(name) > MAX_NAME or not _is_utf8(name):
-            raise Invalid.at("/features", f"a name is valid Unicode, up to {MAX_NAME} characters")
+            raise _bad(number, f"has a name that is not valid Unicode of {MAX_NAME} characters")
         kind = type(value)
         if kind is float or kind is int:
             if not abs(value) <= MAX_MAGNITUDE:  # refuses NaN as well
-                raise _bad(name, f"must be a finite number within ±{MAX_MAGNITUDE:g}")
+                raise _bad(number, f"must be a finite number within ±{MAX_MAGNITUDE:g}")
         elif kind is not bool:
-            _check_other(name, value)
+            _check_other(number, value)
     return features
 
 
-def _check_other(name: str, value: Any) -> None:
+def _check_other(number: int, value: Any) -> None:
     if isinstance(value, list):
-        _check_vector(name, value)
+        _check_vector(number, value)
     elif not isinstance(value, str):
-        raise _bad(name, "must be a number, a string, a boolean, or a list of numbers")
+        raise _bad(number, "must be a number, a string, a boolean, or a list of numbers")
     elif len(value) > MAX_TEXT:
-        raise _bad(name, f"text is longer than {MAX_TEXT} characters")
+        raise _bad(number, f"is a text longer than {MAX_TEXT} characters")
     elif not _is_utf8(value):
-        raise _bad(name, "is not valid Unicode: half a surrogate pair")
+        raise _bad(number, "is not valid Unicode: half a surrogate pair")
 
 
-def _check_vector(name: str, value: list[Any]) -> None:
+def _check_vector(number: int, value: list[Any]) -> None:
     if not 1 <= len(value) <= MAX_VECTOR:
-        raise _bad(name, f"a list holds 1 to {MAX_VECTOR} numbers, this one {len(value)}")
-    for number in value:
-        if type(number) not in _NUMBERS or not abs(number) <= MAX_MAGNITUDE:
-            raise _bad(name, f"a list holds finite numbers within ±{MAX_MAGNITUDE:g} only")
+        raise _bad(number, f"is a list, which holds 1 to {MAX_VECTOR} numbers")
+    for part in value:
+        if type(part) not in _NUMBERS or not abs(part) <= MAX_MAGNITUDE:
+            raise _bad(number, f"is a list, which holds finite numbers within ±{MAX_MAGNITUDE:g}")
 
 
 def _is_utf8(text: str) -> bool:
@@ -70,8 +76,8 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _bad(feature: str, message: str) -> Invalid:
-    return Invalid.at(json_pointer("features", feature), message)
+def _bad(number: int, message: str) -> Invalid:
+    return Invalid.at("/features", f"the feature at place {number}, as sent, {message}")
 
 
 def _check_json(value: Any) -> Any:
@@ -82,7 +88,7 @@ def _check_json(value: Any) -> Any:
 
 def _check_kept(value: Any) -> Any:
     """Check JSON that is kept and never learned from as a number: a seed may have 64 bits."""
-    _walk(value, 0, sys.float_info.max)
+    _walk(value, 0, MAX_KEPT)
     return value
 
 
@@ -104,7 +110,9 @@ def _walk(value: Any, depth: int, most: float) -> None:
 
 
 def _check_version(value: Any) -> Any:
-    if type(value) is int or (isinstance(value, str) and 1 <= len(value) <= 256):
+    if type(value) is int and 0 <= value <= MAX_INTEGER:
+        return value
+    if isinstance(value, str) and 1 <= len(value) <= MAX_NAME:
         return value
     raise ValueError("is the number of a version, or the name of one made elsewhere")
 
@@ -120,7 +128,7 @@ def _check_moment(text: str) -> str:
 
 
 def _check_choice(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int):
+    if value is None or (isinstance(value, bool | int) and abs(value) <= MAX_INTEGER):
         return value
     if isinstance(value, str) and len(value) <= MAX_TEXT:
         return value
@@ -135,26 +143,94 @@ def _check_text(text: str) -> str:
     return text
 
 
-Features: TypeAlias = Annotated[dict[str, Any], AfterValidator(check_features)]
+def _bounded(most: float) -> dict[str, Any]:
+    return {"type": "number", "minimum": -most, "maximum": most}
+
+
+def _json(most: float) -> dict[str, Any]:
+    """Return the schema of JSON whose numbers are within ±`most`; how deep it may be, is told."""
+    return {
+        "anyOf": [
+            {"type": ["boolean", "null", "array", "object"]},
+            {"type": "string", "maxLength": MAX_PROMPT},
+            _bounded(most),
+        ],
+        "description": f"JSON, at most {MAX_DEPTH} deep, its numbers within ±{most:g}",
+    }
+
+
+FEATURES = WithJsonSchema(
+    {
+        "type": "object",
+        "maxProperties": MAX_FEATURES,
+        "propertyNames": {"maxLength": MAX_NAME},
+        "additionalProperties": {
+            "anyOf": [
+                _bounded(MAX_MAGNITUDE),
+                {"type": "boolean"},
+                {"type": "string", "maxLength": MAX_TEXT},
+                {
+                    "type": "array",
+                    "items": _bounded(MAX_MAGNITUDE),
+                    "minItems": 1,
+                    "maxItems": MAX_VECTOR,
+                },
+            ]
+        },
+    }
+)
+
+Features: TypeAlias = Annotated[dict[str, Any], AfterValidator(check_features), FEATURES]
 Finite: TypeAlias = Annotated[float, Field(ge=-MAX_MAGNITUDE, le=MAX_MAGNITUDE)]
-Json: TypeAlias = Annotated[Any, AfterValidator(_check_json)]
-Kept: TypeAlias = Annotated[Any, AfterValidator(_check_kept)]
+KeptNumber: TypeAlias = Annotated[float, Field(ge=-MAX_KEPT, le=MAX_KEPT)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+Json: TypeAlias = Annotated[Any, AfterValidator(_check_json), WithJsonSchema(_json(MAX_MAGNITUDE))]
+Kept: TypeAlias = Annotated[Any, AfterValidator(_check_kept), WithJsonSchema(_json(MAX_KEPT))]
 VersionName: TypeAlias = Annotated[
     Any,
     AfterValidator(_check_version),
-    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER},
+                {"type": "string", "minLength": 1, "maxLength": MAX_NAME},
+            ]
+        }
+    ),
 ]
 Choice: TypeAlias = Annotated[
     Any,
     AfterValidator(_check_choice),
-    WithJsonSchema({"type": ["string", "integer", "boolean", "null"]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "maxLength": MAX_TEXT},
+                {"type": "integer", "minimum": -MAX_INTEGER, "maximum": MAX_INTEGER},
+                {"type": ["boolean", "null"]},
+            ]
+        }
+    ),
 ]
-Text: TypeAlias = Annotated[str, AfterValidator(_check_text)]
-Moment: TypeAlias = Annotated[str, Field(max_length=64), AfterValidator(_check_moment)]
-Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=256)]
+Text: TypeAlias = Annotated[
+    str, AfterValidator(_check_text), WithJsonSchema({"type": "string", "maxLength": MAX_PROMPT})
+]
+Moment: TypeAlias = Annotated[
+    str,
+    Field(max_length=64),
+    AfterValidator(_check_moment),
+    WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 64}),
+]
+Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+Tags: TypeAlias = Annotated[dict[Name, Name], Field(max_length=MAX_TAGS, default_factory=dict)]
 
 
 class Request(BaseModel):
     """What a client sends."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )

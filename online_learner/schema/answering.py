@@ -59,6 +59,7 @@ class Prediction(Record):
     """
 
     model: str
+    inputs: Literal["full", "hashed", "none"] = "full"  # what is kept of what was asked
     features: dict[str, Any]  # checked at the door; for `generation` the prompt
     options: list[Option] = Field(default_factory=list)
     output: Output

@@ -14,6 +14,8 @@ Output: TypeAlias = bool | int | float | str | list[str] | None  # a ranking: op
 Severity: TypeAlias = Literal["note", "warn", "block"]
 Task: TypeAlias = Literal["classification", "regression", "ranking", "generation"]
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
+
 
 class Record(BaseModel):
     """What the store keeps.
@@ -48,7 +50,7 @@ def canonical(value: Any) -> str:
     >>> canonical({"b": 1, "a": [True]})
     '{"a": [true], "b": 1}'
     """
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return _CANONICAL.encode(value)
 
 
 def pack(value: Any) -> bytes:

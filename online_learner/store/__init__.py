@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -16,6 +17,7 @@ import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AuthenticationError,
     ClusterDownError,
     InvalidResponse,
     OutOfMemoryError,
@@ -28,6 +30,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from online_learner.errors import ConfigError, Unavailable
+from online_learner.secret import complete, shown
 from online_learner.store.embedded import EmbeddedServer
 from online_learner.store.probe import Durability, Health, Probe, eviction_told
 
@@ -50,6 +53,7 @@ TIMEOUT_S = 0.9  # a request waits for the group before it and for its own: 503 
 REFUSALS = (OutOfMemoryError, ReadOnlyError, ClusterDownError, TryAgainError)
 REFUSAL_CODES = ("LOADING", "OOM", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "BUSY")
 CONNECTIONS_MAX = 64
+AGAIN_S = 0.2  # between two looks for a server that does not answer
 SCRIPTS = ("journal", "ingest", "commit_step", "decide", "essential", "found", "release", "trim")
 
 
@@ -66,7 +70,7 @@ class Store:
     """
 
     def __init__(self, url: str, *, server: EmbeddedServer | None = None) -> None:
-        self.url = url
+        self.url, url = shown(url), complete(url)
         self._server = server
         options: dict[str, Any] = {
             "protocol": 2,
@@ -208,7 +212,11 @@ class Store:
 
 
 async def open_store(
-    url: str, *, data_dir: Path | str = ".online_learner", maxmemory_bytes: int | None = None
+    url: str,
+    *,
+    data_dir: Path | str = ".online_learner",
+    maxmemory_bytes: int | None = None,
+    patience_s: float = 0.0,
 ) -> Store:
     """Open a store and check that it can be relied on.
 
@@ -216,9 +224,12 @@ async def open_store(
     ----------
     url
         `redis://`, `rediss://`, `unix://`, or `auto`: the bundled server on a private socket under
-        `data_dir`, started unless it runs already.
+        `data_dir`, started unless it runs already. A password that is not in it is found in the
+        environment; see `secret`.
     maxmemory_bytes
         What the bundled server may use, where it is started; see `embedded`.
+    patience_s
+        For how many seconds a server is waited for that does not answer.
 
     Raises
     ------
@@ -233,15 +244,17 @@ async def open_store(
         url = server.url
     if not url.startswith(("redis://", "rediss://", "unix://")):
         raise ConfigError(
-            f"store: '{url}' is none of auto, redis://host:port, rediss://host:port, unix:///path"
+            "store: it is none of auto, redis://host:port, rediss://host:port, unix:///path"
         )
     try:
         store = Store(url, server=server if server is not None and server.owned else None)
-    except ValueError as error:
-        raise ConfigError(f"store: '{url}' is no URL of a store: {error}") from error
+    except ValueError:  # what it says repeats parts of the URL
+        raise ConfigError(
+            "store: it is no URL of a store. In a password, percent-encode what is special in a "
+            "URL: / as %2F, ? as %3F, # as %23, @ as %40"
+        ) from None
     try:
-        await store.call("PING")
-        health = await store.look()
+        health = await _first_look(store, patience_s)
     except BaseException:
         await store.close()
         raise
@@ -251,11 +264,28 @@ async def open_store(
     return store
 
 
+async def _first_look(store: Store, patience_s: float) -> Health:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            await store.call("PING")
+            return await store.look()
+        except Unavailable:
+            if time.monotonic() >= deadline:
+                raise
+        await asyncio.sleep(AGAIN_S)
+
+
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
     """Turn the client's connection errors into `Unavailable`."""
     try:
         yield
+    except AuthenticationError:
+        raise Unavailable(
+            "the store refuses our password, or asks for one: give the whole URL in OL_STORE or "
+            "REDIS_URL, or in a file that OL_STORE_FILE or REDIS_URL_FILE names"
+        ) from None
     except (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError) as error:
         raise Unavailable(
             "the store does not answer; nothing was accepted. Try again; if it lasts, run "

@@ -110,7 +110,7 @@ class Keys:
         return self._key(f"seen:{_digest(credential, idempotency_key)}")
 
     def rate(self, of: str, name: str) -> str:
-        """Value: when the next signal of an API key (`key`) or a source is due, by GCRA."""
+        """Value that expires: how much an API key (`key`) or a source has sent of late, by GCRA."""
         return self._key(f"rate:{_digest(of, name)}")
 
     def said(self, entry: str) -> str:

@@ -10,11 +10,12 @@ Set aside, with the reason, where operators list and release it:
 |                 | `breath_s` seconds                                                            |
 | `burst`         | a source speaks `burst` times as often as it used to, and as others do        |
 
-What is not set aside is learned, with a weight that may be smaller than the table of signals says:
+What is not set aside is learned, with another weight than the table of signals says:
 
 * *share*: in a decaying window of 1,000 lessons a rater may have `share` times what raters have on
   average, however much they say. Half of that counts in full, the rest less and less. With as few
-  raters as `share`, nobody is cut.
+  raters as `share`, nobody is cut. What is cut from some is added to all, up to twice their weight:
+  else a crowd whose busiest few say most things would be learned from at half the pace.
 * *reputation*: who disagrees with what answers, with auditors or with other raters, more than the
   crowd of the moment does, is believed less, down to `floor` (see `reputation`).
 
@@ -23,8 +24,18 @@ An auditor is under none of this, and the system itself under neither of these t
 speaks, and nothing is held against it. An application with users passes `user_id`; else one of them
 can teach whatever they like.
 
-All of it follows from the stream alone, so that a replay gives the same bits. What was released is
-not looked at again.
+All of it follows from the stream alone, so that a replay gives the same bits; time is that of its
+entries. What was released is not looked at again.
+
+Its price: a group of raters to whom the truth is another one looks like liars who collude. Those
+who differ from the answers on up to a fifth more of the inputs than others do lose nothing; beyond,
+they are hardly heard, unless auditors agree with them, they have a model of their own, or
+`floor: null` believes everybody alike.
+
+In the configuration of a model, with what is to differ from the defaults:
+
+    validation: policies.validation:Accept
+    validation: {use: policies.validation:Validation, share: 3.0, burst: null}
 """
 
 from __future__ import annotations
@@ -40,6 +51,7 @@ from policies.validation.reputation import Reputation
 
 LEAST = 0.01  # of its weight, that a lesson keeps in any case
 LEAST_SHARE = 2.0  # weights in the window that everybody may have
+MOST_LIFT = 2.0  # times what a lesson weighs where shares are cut
 FAR = 3.0  # usual distances from the number served that still agree
 FAR_N = 40.0  # numbers that the usual distance is made of
 
@@ -67,7 +79,7 @@ class Accept:
 
 
 class Validation:
-    """The default policy. A rule is switched off with None.
+    """The default policy. A rule is switched off with None (`null` in YAML).
 
     Parameters
     ----------
@@ -84,7 +96,12 @@ class Validation:
     burst
         How many times the usual rate is too much.
     most
-        How many raters are remembered, and how many answers.
+        How many raters are remembered, and how many answers: 100 to 200 bytes of each checkpoint.
+
+    Raises
+    ------
+    ValueError
+        A parameter is outside its range.
     """
 
     raters: Raters
@@ -108,6 +125,14 @@ class Validation:
             raise ValueError("share is a multiple of the average rater's: 1 or more")
         if floor is not None and not 0 < floor <= 1:
             raise ValueError("floor is above 0, and at most 1")
+        if flips is not None and flips < 0:
+            raise ValueError("flips is 0 or more")
+        if breath_s is not None and breath_s <= 0:
+            raise ValueError("breath_s is above 0; null switches the rule off")
+        if burst is not None and burst < 1:
+            raise ValueError("burst is a multiple of the usual rate: 1 or more")
+        if most < 1:
+            raise ValueError("most is 1 or more")
         self.task = task
         self.share = share
         self.floor = floor
@@ -135,7 +160,7 @@ class Validation:
         return None if feedback.auditor else reason
 
     def weigh(self, signal: Signal, weight: float) -> float:
-        """Return what is left of a lesson's weight, and count it."""
+        """Return what a lesson is to weigh, and count it."""
         if signal.feedback.auditor:
             self._audit(signal)
         if _exempt(signal):
@@ -146,8 +171,8 @@ class Validation:
             wanted *= self.reputation.worth(rater)
             self._compare(rater, signal)
         given = wanted if self.share is None else self._share(rater, wanted)
-        self.raters.teach(rater, given)
-        return given
+        self.raters.teach(rater, given, wanted)
+        return given * min(MOST_LIFT, self.raters.lift)
 
     def _share(self, rater: Rater, weight: float) -> float:
         """Return what a rater's share leaves of a weight."""
@@ -160,22 +185,22 @@ class Validation:
     # --- reputation -----------------------------------------------------------------------------
 
     def _compare(self, rater: Rater, signal: Signal) -> None:
+        """Compare who speaks with an auditor, the other raters of the answer, and the answer."""
         lean, news = lean_of(signal.said, self.task), self.raters.news(rater)
-        others = self.opinions.of(signal.answer)
-        source = signal.feedback.source
         found = [
-            (other.auditor, agreed)
-            for name, other in others.items()
-            if name != source and (agreed := agrees(lean, other.lean)) is not None
+            (other.auditor, self.raters.known.get(name), agreed)
+            for name, other in self.opinions.of(signal.answer).items()
+            if name != signal.feedback.source and (agreed := agrees(lean, other.lean)) is not None
         ]
-        audits = [agreed for auditor, agreed in found if auditor]
+        audits = [agreed for auditor, _, agreed in found if auditor]
         if audits:
             self.reputation.audited(rater, agreed=audits[-1])
-        elif found:
-            share = sum(agreed for _, agreed in found) / len(found)
-            self.reputation.compare(rater, "peers", share, news)
+            return
+        peers = [(peer, agreed) for _, peer, agreed in found if peer is not None]
+        if peers:
+            self.reputation.compare_peers(rater, peers, news)
         with_answer = self._agreement(signal)
-        if with_answer is not None and not audits:
+        if with_answer is not None:
             self.reputation.compare(rater, signal.feedback.kind, with_answer, news)
 
     def _audit(self, signal: Signal) -> None:
@@ -201,7 +226,7 @@ class Validation:
         return 0.0 if said.wrong is not None and said.wrong == answer else None
 
     def _nearness(self, answer: Any, right: Any) -> float | None:
-        """Return whether a number is as near to what answered as those of others."""
+        """Return 1 where a number is as near to what answered as those of others, else less."""
         if not isinstance(right, int | float) or not isinstance(answer, int | float):
             return None
         distance = abs(float(right) - float(answer))
@@ -209,7 +234,7 @@ class Validation:
         far = FAR * total / count if total else distance
         keep = 1.0 - 1.0 / FAR_N
         self.distances = (total * keep + min(distance, far), count * keep + 1.0)
-        return float(distance <= far)
+        return far / distance if distance > far else 1.0
 
     # --- memory ---------------------------------------------------------------------------------
 

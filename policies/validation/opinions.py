@@ -65,7 +65,7 @@ class Opinions:
     breath_s: float
     most: int = 1000
     answers: dict[str, dict[str, Opinion]] = field(default_factory=dict)
-    inputs: dict[str, tuple[str, int]] = field(default_factory=dict)
+    inputs: dict[str, tuple[str, int, str]] = field(default_factory=dict)
 
     def of(self, answer: str) -> dict[str, Opinion]:
         """Return what is known of an answer, by source."""
@@ -105,12 +105,12 @@ class Opinions:
                 return (
                     f"flip: this source has changed its mind on this answer {opinion.changes} times"
                 )
-        if question is not None and lean is not None and self._recants(question, lean, now_ms):
-            return (
-                "contradiction: this source has said the opposite of an equal input in the last "
-                f"{self.breath_s:g} s"
-            )
-        return None
+        if question is None or lean is None or not self._recants(question, lean, answer, now_ms):
+            return None
+        return (
+            "contradiction: this source has said the opposite of an equal input in the last "
+            f"{self.breath_s:g} s"
+        )
 
     def _opinion(self, answer: str, source: str) -> Opinion:
         known = self.answers.pop(answer, None)
@@ -123,7 +123,8 @@ class Opinions:
             del known[next(iter(known))]
         return opinion
 
-    def _recants(self, question: str, lean: str, now_ms: int) -> bool:
+    def _recants(self, question: str, lean: str, answer: str, now_ms: int) -> bool:
+        """Tell whether a source opposes what it said of another answer to the same question."""
         oldest_ms = now_ms - int(1000 * self.breath_s)
         while self.inputs:
             first = next(iter(self.inputs))
@@ -131,10 +132,10 @@ class Opinions:
                 break
             del self.inputs[first]
         before = self.inputs.get(question)
-        if before is not None and _opposed(before[0], lean):
+        if before is not None and before[2] != answer and _opposed(before[0], lean):
             return True
         self.inputs.pop(question, None)
-        self.inputs[question] = (lean, now_ms)
+        self.inputs[question] = (lean, now_ms, answer)
         return False
 
     def pack(self) -> dict[str, Any]:
@@ -153,19 +154,21 @@ class Opinions:
             answer: {source: Opinion(*found) for source, found in known.items()}
             for answer, known in state["answers"].items()
         }
-        self.inputs = {question: (lean, at) for question, (lean, at) in state["inputs"].items()}
+        self.inputs = {
+            question: (lean, at, answer) for question, (lean, at, answer) in state["inputs"].items()
+        }
 
 
 def lean_of(said: Said, task: Task) -> str | None:
     """Return what a signal comes to, as text: `=right`, `!wrong`, or `+` and `-`.
 
     >>> lean_of(Said(right="spam"), "classification"), lean_of(Said(reward=0.75), "ranking")
-    ('="spam"', '+')
+    ("='spam'", '+')
     """
     if task == "classification" and said.right is not None:
-        return f"={canonical(said.right)}"
+        return f"={said.right!r}"
     if task == "classification" and said.wrong is not None:
-        return f"!{canonical(said.wrong)}"
+        return f"!{said.wrong!r}"
     if task == "classification" or said.reward is None or said.reward == 0.5:
         return None
     return "+" if said.reward > 0.5 else "-"
@@ -197,7 +200,7 @@ def _opposed(one: str | None, other: str | None) -> bool:
 
 
 def _brief(value: Any) -> str:
-    text = canonical(value)
+    text = canonical(value) if isinstance(value, dict | list) else repr(value)
     if len(text) <= SHORT:
         return text
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -67,14 +67,15 @@ class Raters:
         How many there have been.
     active
         How many raters the window has, each counted by how recently they taught.
-    weight
-        What all of them have taught in the window.
+    weight, wanted
+        What all of them have taught in the window, and what it were if nobody's share was cut.
     """
 
     most: int = 1000
     lessons: int = 0
     active: float = 0.0
     weight: float = 0.0
+    wanted: float = 0.0
     known: dict[str, Rater] = field(default_factory=dict)
 
     def meet(self, source: str) -> Rater:
@@ -99,12 +100,18 @@ class Raters:
         """Return what they have taught, as the window has it now."""
         return rater.weight * self._recency(rater) if rater.seen else 0.0
 
-    def teach(self, rater: Rater, weight: float) -> None:
-        """Count a lesson."""
+    @property
+    def lift(self) -> float:
+        """By how much all lessons have to weigh more to make up for what was cut from some."""
+        return self.wanted / self.weight if self.weight else 1.0
+
+    def teach(self, rater: Rater, weight: float, wanted: float) -> None:
+        """Count a lesson, its weight, and what it were if nobody's share was cut."""
         news, taught = self.news(rater), self.taught(rater)
         keep = math.exp(-1.0 / WINDOW)
         self.active = self.active * keep + news
         self.weight = self.weight * keep + weight
+        self.wanted = self.wanted * keep + wanted
         self.lessons += 1
         rater.weight = taught * keep + weight
         rater.seen = self.lessons
@@ -116,7 +123,7 @@ class Raters:
     def pack(self) -> dict[str, Any]:
         """Return the state as plain JSON."""
         return {
-            "window": [self.lessons, self.active, self.weight],
+            "window": [self.lessons, self.active, self.weight, self.wanted],
             "known": {source: rater.pack() for source, rater in self.known.items()},
         }
 
@@ -124,5 +131,5 @@ class Raters:
     def unpack(cls, state: Mapping[str, Any], *, most: int) -> Raters:
         """Return what `pack` wrote."""
         known = {source: Rater(*numbers) for source, numbers in state["known"].items()}
-        lessons, active, weight = state["window"]
-        return cls(most, lessons, active, weight, known)
+        lessons, active, weight, wanted = state["window"]
+        return cls(most, lessons, active, weight, wanted, known)

@@ -13,7 +13,8 @@ is forgiven, and nobody is judged until it has recovered or become usual.
 Who has just come is judged as one of all who have, too: else a liar took another name every time.
 
 An auditor knows better: who has contradicted one on the same answer is doubted whatever the crowd
-says, and who has agreed is not. Where several raters speak of one answer, they are compared too.
+says, and who has agreed is not. Where several raters speak of one answer, they are compared
+with one another, each as far as the other is believed.
 
 References
 ----------
@@ -23,7 +24,7 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,7 +118,9 @@ class Reputation:
         full = 1.0 + math.exp(-LENIENT)
         return max(self.floor, full / (1.0 + math.exp(-LENIENT - STEEP * doubt)))
 
-    def compare(self, rater: Rater, kind: str, agreement: float, weight: float) -> None:
+    def compare(
+        self, rater: Rater, kind: str, agreement: float, weight: float, credence: float = 1.0
+    ) -> None:
         """Compare a rater with the crowd, then count them as part of it.
 
         Parameters
@@ -127,23 +130,50 @@ class Reputation:
         agreement
             From 0 to 1.
         weight
-            How much the crowd has of this rater already (see `Raters.news`).
+            How much more than before the crowd has of this rater (see `Raters.news`).
+        credence
+            How far they are believed with whom the rater is compared, from 0 to 1.
         """
         crowd = self.crowds.setdefault(kind, Crowd())
-        usual, fallen = crowd.agreement, crowd.fallen
-        judged = [rater] if rater.lessons >= NEW else [rater, self.newcomers]
-        if usual is not None and not fallen:
-            for one in judged:
-                self._step(one, agreement - usual + MARGIN)
+        fallen = crowd.fallen
+        self._judge(rater, crowd, agreement, credence)
         if rater.lessons < NEW:
             weight *= self._worth(self.newcomers)
-        crowd.hear(agreement, weight)
+        crowd.hear(agreement, weight * credence)
         if crowd.fallen and not fallen:
             self.amnesties += 1
+
+    def compare_peers(
+        self, rater: Rater, peers: Sequence[tuple[Rater, bool]], weight: float
+    ) -> None:
+        """Compare a rater with those who spoke of the same answer before, and them with the rater.
+
+        Each word counts as far as it is believed. So who is first to speak is judged as well, and
+        who comes after a liar is not doubted for it.
+
+        Parameters
+        ----------
+        peers
+            Each with whether they agree with the rater; at least one.
+        """
+        own, believed = self.worth(rater), [self.worth(peer) for peer, _ in peers]
+        crowd = self.crowds.setdefault("peers", Crowd())
+        for peer, agreed in peers:
+            self._judge(peer, crowd, float(agreed), own / len(peers))
+        total = sum(believed)
+        agreeing = sum(worth for worth, (_, agreed) in zip(believed, peers, strict=True) if agreed)
+        self.compare(rater, "peers", agreeing / total, weight, min(1.0, total))
 
     def audited(self, rater: Rater, *, agreed: bool) -> None:
         """Compare a rater with an auditor who spoke of the same answer."""
         self._step(rater, 1.0 if agreed else CONTRADICTED)
+
+    def _judge(self, rater: Rater, crowd: Crowd, agreement: float, credence: float) -> None:
+        usual = crowd.agreement
+        if usual is None or crowd.fallen:
+            return
+        for one in [rater] if rater.lessons >= NEW else [rater, self.newcomers]:
+            self._step(one, credence * (agreement - usual + MARGIN))
 
     def _step(self, rater: Rater, step: float) -> None:
         before = rater.doubt if rater.amnesty == self.amnesties else 0.0

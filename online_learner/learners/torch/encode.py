@@ -15,6 +15,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
+from online_learner.errors import Unfit
 from online_learner.requests import Features
 
 Keys: TypeAlias = npt.NDArray[np.uint64]
@@ -137,7 +138,7 @@ class _Found:
             for key in sorted(value):
                 self.add(f"{name}.{key}", value[key])
         elif value is not None:
-            raise TypeError(f"feature '{name}' is a {type(value).__name__}, which has no encoding")
+            raise Unfit(f"one is a {type(value).__name__}, which has no encoding")
 
     def _text(self, name: str, found: list[int]) -> None:
         self.words += found

@@ -150,7 +150,10 @@ class Classes:
 
     def restore(self, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
         """Take over the labels."""
-        self._labels = {label_key(label): label for label in about["labels"]}
+        labels = {label_key(label): label for label in about["labels"]}
+        if self._closed and list(labels) != list(self._labels):
+            raise ValueError("its labels are others than those of the configuration")
+        self._labels = labels
         self._number()
 
 

@@ -153,11 +153,13 @@ class Head(abc.ABC):
     def restore(self, found: Tensors, about: dict[str, Any]) -> None:
         """Take over a state; raises `StateError` where it is not whole."""
         try:
-            self._fitted = about["fitted"]
+            self._fitted = bool(about["fitted"])
             self._goal.restore(part_of(found, "goal"), about)
             self._restore(found, about)
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            held = self._whole()
+        except Exception as error:
             raise StateError(f"the state is damaged: {error!r}") from error
+        tensors.check_whole(found, about, *held)
 
 
 def prefixed(part: str, state: Tensors) -> Tensors:

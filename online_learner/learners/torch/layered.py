@@ -222,8 +222,10 @@ class LayeredHead(Head):
 
     def _restore(self, found: Tensors, about: dict[str, Any]) -> None:
         self._reader.restore(part_of(found, "reader"), about)
+        goal = self._goal.width
+        ends = {"first": (self._reader.width, self._width or goal), "second": (self._width, goal)}
         for name, layer in self._layers().items():
-            layer.restore(part_of(found, name))
+            layer.restore(part_of(found, name), *ends[name])
 
 
 def _reader(config: HeadConfig, device: torch.device) -> Reader:

@@ -110,10 +110,27 @@ class Layer:
             "bias_squares": self.bias_squares,
         }
 
-    def restore(self, state: Tensors) -> None:
-        """Take over a state, from whatever device."""
-        for name in ("weight", "squares", "bias", "bias_squares"):
-            setattr(self, name, state[name].to(self.bias.device))
+    def restore(self, state: Tensors, inputs: int, width: int) -> None:
+        """Take over a state, from whatever device, of so many inputs and sums.
+
+        Raises
+        ------
+        ValueError
+            It is of other shapes, or of numbers that no step leads to.
+        """
+        shapes = {
+            "weight": (inputs, width),
+            "squares": (inputs,),
+            "bias": (width,),
+            "bias_squares": (width,),
+        }
+        for name, shape in shapes.items():
+            found = state[name]
+            if (found.shape, found.dtype) != (shape, self.bias.dtype):
+                raise ValueError(f"{name} is {found.dtype} of shape {tuple(found.shape)}")
+            if name.endswith("squares") and not bool((found > 0).all()):
+                raise ValueError(f"{name} is not above 0")
+            setattr(self, name, found.to(self.bias.device))
 
 
 class DenseLayer(Layer):

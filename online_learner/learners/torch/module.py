@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from online_learner.errors import ConfigError
+from online_learner.errors import ConfigError, Unfit
 from online_learner.learners.torch.goals import Classes, Goal, Loss, Numbers
 from online_learner.learners.torch.head import Head, part_of, prefixed
 from online_learner.learners.torch.layers import Tensors
@@ -23,6 +23,8 @@ from online_learner.learners.torch.scaling import checked
 from online_learner.learners.torch.tensors import device_of
 from online_learner.requests import Features
 from online_learner.settings import ModelSpec
+
+_NOTES: tuple[set[str], ...] = (set(), {"step", "exp_avg", "exp_avg_sq"})  # of Adam, a parameter
 
 
 def module(
@@ -160,7 +162,11 @@ class ModuleHead(Head):
 
     def _restore(self, found: Tensors, about: dict[str, Any]) -> None:
         self._network.load_state_dict(part_of(found, "module"))
-        states = ((i, part_of(found, f"adam.{i}")) for i in range(len(self._learning)))
+        states = [(i, part_of(found, f"adam.{i}")) for i in range(len(self._learning))]
+        for i, state in states:
+            shapes = {len(t.shape) and t.shape for t in state.values()}
+            if state.keys() not in _NOTES or not shapes <= {0, self._learning[i].shape}:
+                raise ValueError(f"what Adam noted of parameter {i} is not whole")
         adam = self._adam.state_dict()
         self._adam.load_state_dict(adam | {"state": {i: state for i, state in states if state}})
 
@@ -171,7 +177,7 @@ def _vector(features: Features, dim: int) -> list[float]:
     if not lists:
         return [0.0] * dim
     if len(lists) > 1:
-        raise ValueError(f"this model takes one list of numbers, and here are {len(lists)}")
+        raise Unfit(f"this model takes one list of numbers, and here are {len(lists)}")
     if len(lists[0]) != dim:
-        raise ValueError(f"the list has {len(lists[0])} numbers, and this model takes {dim}")
+        raise Unfit(f"the list has {len(lists[0])} numbers, and this model takes {dim}")
     return lists[0]

@@ -185,8 +185,12 @@ class LinearRanker:
             made._weights[at] = found["weights"].numpy()
             made._squares[at] = found["squares"].numpy()
             made._scaler.restore({k.removeprefix("scale."): v for k, v in found.items()})
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+            held = made._state()
+        except Exception as error:
             raise StateError(f"the state is damaged: {error!r}") from error
+        tensors.check_whole(found, about, *held)
+        if not bool((found["squares"] >= 0).all()):
+            raise StateError("the state is damaged: a square is below 0")
         return made
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from online_learner.errors import Unfit
 from online_learner.learners.torch.encode import Bags, Encoder
 from online_learner.learners.torch.layers import Bag, Tensors
 from online_learner.learners.torch.scaling import Floats, Mask, Places, Scaler, checked
@@ -112,6 +113,10 @@ class HashedReader:
     def restore(self, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
         """Take over the buckets and the spread."""
         self._seen = tensors["seen"].numpy()
+        known = np.unique(self._seen)
+        whole = self._seen.dtype == np.int32 and len(known) == len(self._seen) <= about["width"]
+        if not whole or (len(known) and known[0] < 0):
+            raise ValueError("its buckets are twice there, or have no input")
         self._inputs[self._seen] = np.arange(1, len(self._seen) + 1)
         self._lengthen(about["width"])
         self._scaler.restore(tensors)
@@ -162,8 +167,8 @@ class VectorReader:
 
     def _numbers(self, name: str, value: Any) -> Sequence[float]:
         if not isinstance(value, int | float | list):
-            raise TypeError(
-                f"'{name}' is a {type(value).__name__}, and this model takes numbers and lists of "
+            raise Unfit(
+                f"one is a {type(value).__name__}, and this model takes numbers and lists of "
                 "numbers: torch:mixed takes categories and text too"
             )
         numbers = value if isinstance(value, list) else [value]
@@ -171,7 +176,7 @@ class VectorReader:
         known = self._dim if isinstance(value, list) else None
         wanted = known if place is None else place.stop - place.start
         if wanted is not None and len(numbers) != wanted:
-            raise ValueError(f"'{name}' has {len(numbers)} numbers, and this model takes {wanted}")
+            raise Unfit(f"one has {len(numbers)} numbers, and this model takes {wanted} there")
         return numbers
 
     def _fill(self, batch: Iterable[Features]) -> tuple[Floats, Mask]:

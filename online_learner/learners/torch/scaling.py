@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from online_learner.errors import Unfit
 from online_learner.requests import MAX_MAGNITUDE
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -105,6 +106,10 @@ class Scaler:
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take over a state; all other columns have learned nothing."""
         at = state["columns"].numpy()
+        if any(state[name].shape != at.shape for name in ("count", "mean", "squared")):
+            raise ValueError("its columns are not as many everywhere")
+        if not bool((state["squared"] >= 0).all()):
+            raise ValueError("a spread is below 0")
         for name, column in (
             ("count", self._count),
             ("mean", self._mean),
@@ -127,5 +132,5 @@ def checked(numbers: Floats) -> Floats:
         One of them is not finite, or beyond any that is accepted.
     """
     if not (np.abs(numbers) <= MAX_MAGNITUDE).all():  # refuses NaN as well
-        raise ValueError(f"numbers must be finite and within ±{MAX_MAGNITUDE:g}")
+        raise Unfit(f"numbers must be finite and within ±{MAX_MAGNITUDE:g}")
     return numbers

@@ -71,7 +71,7 @@ def unpack(blob: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         length = int.from_bytes(blob[:_HEADER], "little")
         header = json.loads(blob[_HEADER : _HEADER + length])
         about = json.loads(header["__metadata__"]["about"])
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, RecursionError, ValueError, KeyError, TypeError) as error:
         raise StateError(f"the state cannot be read as safetensors: {error}") from error
     if not isinstance(about, dict):
         raise StateError("the state's description is no JSON object")
@@ -98,6 +98,41 @@ def check_same(expected: Mapping[str, Any], found: Any) -> None:
         f"the state was written under another configuration ({'; '.join(differ) or 'unknown'}): "
         "put it back, or give the changed model another name"
     )
+
+
+def check_whole(
+    read: Mapping[str, torch.Tensor],
+    about: Mapping[str, Any],
+    held: Mapping[str, torch.Tensor],
+    told: Mapping[str, Any],
+) -> None:
+    """Refuse a state of which some was not taken, or not as it was, or that is not finite.
+
+    Parameters
+    ----------
+    read, about
+        What was read.
+    held, told
+        What the model that has taken it would write.
+
+    Raises
+    ------
+    StateError
+        They differ.
+    """
+    whole = (
+        read.keys() == held.keys()
+        and json.dumps(about, sort_keys=True) == json.dumps(told, sort_keys=True)
+        and all(_equal(tensor, held[name].detach().cpu()) for name, tensor in read.items())
+    )
+    if not whole:
+        raise StateError("the state is damaged: there is more in it, or less, than it should hold")
+    if not all_finite(*(tensor for tensor in read.values() if tensor.is_floating_point())):
+        raise StateError("the state is damaged: a number in it is not finite")
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one is other or (one.dtype == other.dtype and torch.equal(one, other))
 
 
 def digest(tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@
 --       each limit how many signals a second, and how many at once;
 --       the version expected or ''; digest of the whole; then for each signal:
 --       'field-in-said digest nonce', signal
--- Returns the status, and how much of each limit's burst is used up; then for each signal
+-- Returns the status, and how much of each limit's burst is used up, as words; then for each signal
 -- {status, feedback entry, its nonce}, and, where the key was used before, {'answer', entry, its
 -- nonce} of what it was about then. The status is accepted, duplicate, reused, unknown, limited, or
 -- mismatch (then with the version). A dry run is accepted and writes nothing.
@@ -28,7 +28,7 @@ end
 
 -- The generic cell rate algorithm, in its form as a leaky bucket (ITU-T I.371, annex A): a signal
 -- adds one to what is spent, and `rate` a second leak out of it. Kept as 'spent moment', in µs.
-local limits, spent, now = {}, {}, 0
+local limits, spent, now = {}, '', 0
 if head[3 + 3 * n] then
   local time = redis.call('TIME')
   now = time[1] * 1e6 + time[2]
@@ -43,7 +43,7 @@ for at = 3 + 3 * n, #head, 2 do
     limit.spent = math.max(0, before - (now - moment) * limit.rate / 1e6)
   end
   limits[#limits + 1] = limit
-  spent[#limits] = string.format('%.17g', limit.spent)
+  spent = spent .. string.format('%.17g ', limit.spent)
 end
 
 local function charge(cost)
@@ -51,10 +51,12 @@ local function charge(cost)
     -- A millionth of a signal is no signal: sums of fractions are not exact.
     if limit.spent + cost > limit.burst + 1e-6 then return false end
   end
-  for i, limit in ipairs(limits) do
-    spent[i] = string.format('%.17g', limit.spent + cost)
-    local empty_ms = string.format('%.0f', math.ceil((limit.spent + cost) / limit.rate * 1000))
-    redis.call('SET', limit.key, spent[i] .. string.format(' %.0f', now), 'PX', empty_ms)
+  spent = ''
+  for _, limit in ipairs(limits) do
+    local after = limit.spent + cost
+    local empty_ms = string.format('%.0f', math.ceil(after / limit.rate * 1000))
+    redis.call('SET', limit.key, string.format('%.17g %.0f', after, now), 'PX', empty_ms)
+    spent = spent .. string.format('%.17g ', after)
   end
   return true
 end
@@ -88,7 +90,7 @@ end
 if mode == 'dry' then return {'accepted', spent} end
 
 local remember_s = head[two and 7 or 5]
-local reply, news, mark = {'duplicate', spent}, 0, ARGV[3] .. '|' .. head[3] .. '|' .. head[4]
+local reply, news, mark = {'duplicate', ''}, 0, ARGV[3] .. '|' .. head[3] .. '|' .. head[4]
 for at = 4, #ARGV, 2 do
   local field, signal, nonce = string.match(ARGV[at], '^(%x+) (%x+) (%x+)$')
   local before = redis.call('HGET', KEYS[3], field)
@@ -119,6 +121,7 @@ for at = 4, #ARGV, 2 do
     reply[#reply + 1] = {'accepted', id, nonce}
   end
 end
+reply[2] = spent
 if news > 0 then
   reply[1] = 'accepted'
   redis.call('EXPIRE', KEYS[3], remember_s)

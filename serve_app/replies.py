@@ -1,0 +1,360 @@
+"""What is replied, as `/openapi.json` tells it. Nothing is checked against it while it serves.
+
+Fields with a default are left out where there is nothing to tell.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, JsonValue
+
+from online_learner.schema import Aliases, Flag, Output, Prediction, Settled, Verdict, Version
+from online_learner.store import Durability
+
+
+class Place(BaseModel):
+    """One place of a body that is wrong; the pointer ends before a key that is not one of ours."""
+
+    pointer: str
+    code: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). It repeats nothing of what was sent."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    errors: list[Place]
+    retryable: bool
+    request_id: str
+
+
+# --- answers ----------------------------------------------------------------------------------
+
+
+class AskTold(BaseModel):
+    """Why a label is asked for; without scope `read` the reason is `label`, and nothing more."""
+
+    reason: Literal["audit", "uncertain", "label"]
+    probability: float | None
+
+
+class Ranked(BaseModel):
+    """One option of a ranking, in the order shown."""
+
+    id: str
+    score: float
+    probability: float
+    propensity: float
+
+
+class Answered(BaseModel):
+    """One answer. `prediction_id` is null where it could not be logged (`on_store_down`)."""
+
+    prediction_id: str | None
+    model: str
+    version: int
+    step: int
+    role: str
+    output: JsonValue
+    scores: dict[str, float]
+    uncertainty: float
+    propensity: float
+    ask: AskTold | None
+    flags: list[Flag]
+    blocked: bool
+    feedback_expires_at: str | None
+    ranking: list[Ranked] = []
+    model_version: str = ""
+
+
+class AnsweredBatch(BaseModel):
+    """Answers in the order of the instances; an error stands in its place."""
+
+    predictions: list[Answered | Problem]
+
+
+class Scored(BaseModel):
+    """Rewards in the order of the outputs."""
+
+    model: str
+    version: int
+    step: int
+    rewards: list[float]
+
+
+# --- feedback ---------------------------------------------------------------------------------
+
+
+class SignalTaken(BaseModel):
+    """One of several signals."""
+
+    kind: str
+    feedback_id: str | None
+    status: str
+
+
+class Taken(BaseModel):
+    """A receipt: what was said is as durable as it says. A dry run has no `feedback_id`."""
+
+    feedback_id: str | None
+    prediction_id: str
+    model: str
+    status: str
+    durability: Durability
+    signals: list[SignalTaken] = []
+
+
+class TakenBatch(BaseModel):
+    """Receipts in the order of the items; an error stands in its place."""
+
+    accepted: int
+    duplicates: int
+    rejected: int
+    results: list[Taken | Problem]
+
+
+class ServedFirst(BaseModel):
+    """The first answer that rests on a signal."""
+
+    version: int
+    step: int
+    at: float
+
+
+class ReleasedBy(BaseModel):
+    """Who had a signal learned after all."""
+
+    by: str
+    reason: str
+    at: float
+    waiting: bool
+
+
+class Fate(BaseModel):
+    """What became of a signal."""
+
+    status: Literal["accepted", "learned", "kept", "quarantined", "rolled_back"]
+    reason: str = ""
+    lineage: int = 0
+    step: int = 0
+    learned_at: float = 0.0
+    version: int | None = None
+    served: ServedFirst | None = None
+
+
+class Followed(Fate):
+    """A signal, and what became of it."""
+
+    feedback_id: str
+    model: str
+    durability: Durability
+    feedback: dict[str, JsonValue]
+    supersedes: str | None
+    superseded_by: str | None
+    released: ReleasedBy | None = None
+
+
+class Listed(Fate):
+    """A signal in a list; `released` tells whether its release waits for the learner."""
+
+    feedback_id: str
+    prediction_id: str
+    kind: str
+    value: JsonValue
+    source: str
+    comment: str | None
+    at: float
+    decided_at: float | None
+    released: bool
+
+
+class FeedbackPage(BaseModel):
+    """Signals, oldest first; `next` is where to go on."""
+
+    feedback: list[Listed]
+    next: str | None
+
+
+class QuarantinePage(BaseModel):
+    """What was set aside or rolled back, oldest first; `next` is where to go on."""
+
+    quarantine: list[Listed]
+    next: str | None
+
+
+class Said(Fate):
+    """A signal in the story of an answer."""
+
+    feedback_id: str
+    kind: str
+    value: JsonValue
+    source: str
+    supersedes: str | None
+    released: ReleasedBy | None = None
+
+
+class Story(BaseModel):
+    """One answer, what was said of it, and why its version was live."""
+
+    prediction: Prediction
+    feedback: list[Said]
+    learned_by: list[int]
+    live_because: Verdict | None
+
+
+# --- models -----------------------------------------------------------------------------------
+
+
+class Memory(BaseModel):
+    """How full the store is."""
+
+    used_bytes: int
+    limit_bytes: int
+    state: Literal["ok", "tight", "full"]
+
+
+class StoreTold(BaseModel):
+    """What the store promises."""
+
+    durability: Durability
+    durability_reason: str
+    durability_cure: str = ""
+    eviction: str = ""
+    memory: Memory | None
+
+
+class Parts(BaseModel):
+    """What of one model is there."""
+
+    weights: bool
+    learner: bool
+    gatekeeper: bool
+
+
+class Ready(StoreTold):
+    """What readiness rests on."""
+
+    ready: bool
+    models: dict[str, Parts]
+    refused: list[str] = []  # states that are not taken: changed, or written with another secret
+
+
+class Live(BaseModel):
+    """The process serves."""
+
+    live: Literal[True]
+
+
+class Beat(BaseModel):
+    """When a writer last showed that it is alive."""
+
+    pid: int
+    age_s: float
+    trouble: str = ""  # why it cannot go on
+
+
+class Gate(BaseModel):
+    """How many audits have settled, and what is under test."""
+
+    answered: int
+    unanswered: int
+    tests: list[dict[str, JsonValue]]
+
+
+class Status(BaseModel):
+    """Who answers, what is tested, how far the learner is; little before the model is founded."""
+
+    model: str
+    ready: bool
+    version: int = 0
+    step: int = 0
+    untrained: bool = False
+    aliases: Aliases | None = None
+    learned: int = 0
+    state_digest: str | None = None
+    lag_ms: int = 0
+    gate: Gate | None = None
+    trimmed: dict[str, str] = {}
+    learner: Beat | None = None
+    gatekeeper: Beat | None = None
+
+
+class ModelTold(Status, StoreTold):
+    """One model, and what the store promises."""
+
+
+class Models(StoreTold):
+    """All models."""
+
+    models: list[Status]
+
+
+class Versions(BaseModel):
+    """Kept snapshots, oldest first."""
+
+    versions: list[Version]
+
+
+class VerdictTold(Verdict):
+    """A decision, and its place in the log."""
+
+    id: str
+
+
+class Verdicts(BaseModel):
+    """Decisions."""
+
+    verdicts: list[VerdictTold]
+
+
+class SettledTold(Settled):
+    """A settled audit, and its place in the log."""
+
+    id: str
+
+
+class Evidence(BaseModel):
+    """Settled audits, oldest first."""
+
+    evidence: list[SettledTold]
+
+
+class Waiting(BaseModel):
+    """An answer that waits for a label. Times are in seconds since 1970."""
+
+    prediction_id: str
+    features: dict[str, Any]
+    options: list[dict[str, Any]]
+    output: Output
+    asked_at: float
+    expires_at: float
+
+
+class Queue(BaseModel):
+    """Answers that wait for a label."""
+
+    lane: str
+    queue: list[Waiting]
+
+
+class Operated(BaseModel):
+    """Who answers now, or would, and the verdict that is in the log of it."""
+
+    dry_run: bool
+    aliases: Aliases
+    verdict: Verdict
+
+
+class Released(BaseModel):
+    """What is learned after all, or would be."""
+
+    dry_run: bool
+    released: int
+    feedback_ids: list[str]
