@@ -38,7 +38,9 @@ def run(
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks {name}", description=title)
     parser.add_argument("--quick", action="store_true", help="print only, keep no table")
     parser.add_argument("--full", action="store_true", help="as many runs as the bars ask for")
-    parser.add_argument("--only", metavar="TEXT", default="", help="sections whose title has this")
+    parser.add_argument(
+        "--only", metavar="TEXT", type=str.lower, default="", help="sections like it"
+    )
     chosen = parser.parse_args(arguments)
     start = time.monotonic()
     os.environ["OMP_NUM_THREADS"] = "1"  # for the processes: each has one core

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks import sections
-from benchmarks.chaos import cut
+from benchmarks.chaos import cut, doubt, kills, paused
 from benchmarks.sections import Section
 
 SECTIONS: dict[str, Section] = {
     cut.TITLE: cut.section,
+    kills.TITLE: kills.section,
+    doubt.TITLE: doubt.section,
+    paused.TITLE: paused.section,
 }
 
 

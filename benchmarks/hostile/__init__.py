@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks import sections
-from benchmarks.hostile import access, poisoning
+from benchmarks.hostile import (
+    access,
+    checkpoints,
+    json_bodies,
+    numbers,
+    openapi,
+    poisoning,
+    secrecy,
+)
 from benchmarks.sections import Section
 
 SECTIONS: dict[str, Section] = {
     "Who gets in": access.section,
     "Poisoning": poisoning.section,
+    "Mutated checkpoints": checkpoints.section,
+    "Hostile numbers": numbers.section,
+    "Hostile JSON": json_bodies.section,
+    "Schemathesis": openapi.section,
+    "Secrets": secrecy.section,
 }
 
 

@@ -233,7 +233,7 @@ def section(full: bool) -> tuple[str, list[Bar]]:
 async def _measured(store_url: str, folder: Path, count: int) -> tuple[str, list[Bar]]:
     settings = Settings(store=store_url, data_dir=folder, models={"web": _WEB})
     async with await open_store(store_url) as store:
-        await config.publish(store, settings)
+        await config.publish(store, Keyring.load(folder), settings)
         async with await Loop.open(settings):  # founds the model
             pass
         everyone = await callers(store, Keyring.load(folder))

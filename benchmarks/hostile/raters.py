@@ -1,38 +1,31 @@
-"""A world of raters: honest ones who err, and liars; a learner that they teach, label by label.
-
-The records, the table of signals, the policy and the learner are the real ones, in the order in
-which the learner's process calls them; there is no store.
-"""
+"""Who rates, and what of: honest raters who err, and liars; streams that stay as they are."""
 
 from __future__ import annotations
 
+import csv
+import gzip
 import itertools
 import random
-from collections import deque
+import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from river import datasets
+from river import datasets, linear_model, optim
 from river.datasets import synth
 
-from benchmarks import models, streams
+from benchmarks import models, streams, texts
 from benchmarks.streams import Row
-from online_learner.evidence import Floats
-from online_learner.learners.river import RiverLearner
-from online_learner.replay import Validation as Policy
-from online_learner.schema import Example, Feedback, Prediction, Signal
-from policies.signals import Signals
-from policies.validation import Accept, Validation
+from benchmarks.texts import Absent
 
 N, WARM, RATERS = 12_000, 600, 500
-BLOCK, DELAY = 10, 20
 NOISE = 0.05  # of honest labels that are wrong
-WINDOW = 1_000  # labels that an accuracy is taken over
-MS_EACH = 100  # a label every tenth of a second
 SOURCE = "human:"
+ADULT = "get_another_label/AdultContent2"
+GOLD = 5  # labels with a known truth from which a real rater's errors are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +39,12 @@ class Crowd:
         each of them gives as an honest one.
     from_
         The part of the stream after which they lie, and are so active; honest before.
+    careful
+        The share of their labels that are lies.
     region
         Whether they lie only where the sum of the features is above its median.
+    deny
+        Whether they lie only where the truth is true.
     names
         Whether each lie comes from a name that was never heard before.
     keen
@@ -56,21 +53,33 @@ class Crowd:
         The share of raters who only speak where the answer was wrong.
     skewed
         Whether the n-th rater gives 1/n as many labels as the first.
+    real
+        Whether activity and errors are those of the 825 raters of AdultContent2.
+    group, apart
+        The share of raters who are of a group of their own, which the features tell, and the share
+        of the inputs for which the truth is the opposite to them. They are honest.
     """
 
     raters: int = RATERS
     liars: float = 0.0
     activity: float = 1.0
     from_: float = 0.0
+    careful: float = 1.0
     region: bool = False
+    deny: bool = False
     names: bool = False
     keen: float = 0.0
     critics: float = 0.0
     skewed: bool = False
+    real: bool = False
+    group: float = 0.0
+    apart: float = 1.0
 
     def chances(self, *, lying: bool) -> list[float]:
         """Return the cumulated chance of each rater to be the next; liars come first."""
         chances = [1.0 / (n + 1) if self.skewed else 1.0 for n in range(self.raters)]
+        if self.real:
+            chances = [labels for labels, _ in people()]
         if lying:
             for n in range(self.lying):
                 chances[n] *= self.activity
@@ -83,6 +92,14 @@ class Crowd:
         """The number of liars."""
         return round(self.liars * self.raters)
 
+    def noise(self, rater: int) -> float:
+        """Return how often an honest rater errs."""
+        return people()[rater][1] if self.real else NOISE
+
+    def in_group(self, rater: int) -> bool:
+        """Tell whether a rater is of the group: the last ones are."""
+        return rater >= self.raters - round(self.group * self.raters)
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -92,6 +109,46 @@ class Said:
     label: bool
     critic: bool
     liar: bool
+    grouped: bool = False
+
+
+@lru_cache(maxsize=1)
+def people() -> list[tuple[float, float]]:
+    """Return how many labels each rater of AdultContent2 gave, and the share that was wrong.
+
+    Wrong is what the gold says of `G` against the other classes. Who has fewer than `GOLD` labels
+    of a known truth has the errors of one who has.
+
+    Raises
+    ------
+    Absent
+        The set is not on this machine.
+    """
+    gold = dict(_table(f"{ADULT}.gold.tsv.gz"))
+    labels, wrong = Counter[str](), defaultdict[str, list[bool]](list)
+    for rater, item, label in _table(f"{ADULT}.labels.tsv.gz"):
+        labels[rater] += 1
+        if item in gold:
+            wrong[rater].append((label == "G") != (gold[item] == "G"))
+    known = {rater: sum(w) / len(w) for rater, w in wrong.items() if len(w) >= GOLD}
+    others, rng = sorted(known.values()), random.Random(0)
+    return [(n, known.get(rater, rng.choice(others))) for rater, n in labels.items()]
+
+
+def there_are_people() -> bool:
+    """Tell whether AdultContent2 is on this machine."""
+    try:
+        return bool(people())
+    except Absent:
+        return False
+
+
+def _table(name: str) -> list[list[str]]:
+    path = texts.HOME / name
+    if not path.exists():
+        raise Absent(f"{path} is not there: set OL_BENCH_DATA to where the sets are")
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        return [row[:3] for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
 
 
 @lru_cache(maxsize=8)
@@ -102,8 +159,25 @@ def rows_of(stream: str, seed: int, n: int = N) -> tuple[Row, ...]:
     return tuple(streams.rows(stream, n, seed))
 
 
+def there(stream: str) -> bool:
+    """Tell whether the data of a stream are on this machine."""
+    try:
+        return stream not in FIXED or bool(next(FIXED[stream](0)))
+    except Absent:
+        return False
+
+
 def _phishing(seed: int) -> Iterator[Row]:
     rows = [({k: float(v) for k, v in x.items()}, bool(y)) for x, y in datasets.Phishing()]
+    return _again(rows, seed)
+
+
+def _sms(seed: int) -> Iterator[Row]:
+    words = [(re.findall(r"\w+", text.lower()), label == "spam") for text, label in texts.sms()]
+    return _again([(dict.fromkeys(found, 1.0), spam) for found, spam in words], seed)
+
+
+def _again(rows: list[Row], seed: int) -> Iterator[Row]:
     rng = random.Random(seed)
     while True:
         yield from rng.sample(rows, len(rows))
@@ -115,11 +189,19 @@ def _made(rows: Any) -> Iterator[Row]:
 
 FIXED: dict[str, Callable[[int], Iterator[Row]]] = {
     "Phishing": _phishing,
+    "SMS spam": _sms,
     "SEA": lambda seed: _made(synth.SEA(variant=0, seed=seed)),
     "Hyperplane": lambda seed: _made(
         synth.Hyperplane(seed=seed, n_features=10, n_drift_features=0, noise_percentage=0.05)
     ),
 }
+
+
+def model_of(stream: str) -> Any:
+    """Return the logistic regression that learns a stream: of words, there is nothing to scale."""
+    if stream == "SMS spam":
+        return linear_model.LogisticRegression(optimizer=optim.SGD(0.1))
+    return models.logistic()
 
 
 def said_of(rows: Sequence[Row], crowd: Crowd, seed: int, *, honest: bool) -> list[Said]:
@@ -132,138 +214,36 @@ def said_of(rows: Sequence[Row], crowd: Crowd, seed: int, *, honest: bool) -> li
     for n, (x, truth) in enumerate(rows):
         lying = n >= crowd.from_ * len(rows)
         [rater] = rng.choices(range(crowd.raters), cum_weights=after if lying else before)
-        label = truth != (rng.random() < NOISE)
+        label = truth != (rng.random() < crowd.noise(rater))
         liar = lying and rater < crowd.lying
-        if liar and not honest and (not crowd.region or _place(x) > median):
+        wants = (not crowd.region or _place(x) > median) and (truth or not crowd.deny)
+        wants = rng.random() < crowd.careful and wants
+        if liar and not honest and wants:
             label = not truth
         name = f"{n}" if liar and crowd.names else f"rater {rater}"
-        found.append(Said(SOURCE + name, label, rater >= critics, liar))
+        found.append(Said(SOURCE + name, label, rater >= critics, liar, crowd.in_group(rater)))
     return found
+
+
+def set_apart(
+    rows: Sequence[Row], said: Sequence[Said], share: float
+) -> tuple[list[Row], list[Said]]:
+    """Have the truth of the group be the opposite, for a share of the inputs; features tell it.
+
+    The rows that the learner starts from are those of the others.
+    """
+    limit = float(np.quantile([_place(x) for x, _ in rows], 1.0 - share))
+    found = []
+    for n, ((x, y), one) in enumerate(zip(rows, said, strict=True)):
+        if not one.grouped or n < WARM:
+            found.append(((x, y), one))
+            continue
+        turned = _place(x) >= limit
+        theirs = x | {f"their {name}": value for name, value in x.items()}
+        found.append(((theirs, y != turned), replace(one, label=one.label != turned)))
+    return [row for row, _ in found], [one for _, one in found]
 
 
 def _place(x: dict[str, float]) -> float:
     """Return what tells the regions of the inputs apart: the sum of all features."""
     return sum(x.values())
-
-
-@dataclass(slots=True)
-class World:
-    """A learner that starts warm, and a policy."""
-
-    policy: Policy
-    signals: Signals = field(default_factory=lambda: Signals("classification", [*models.LABELS]))
-    learner: RiverLearner = field(
-        default_factory=lambda: RiverLearner(
-            models.logistic(), task="classification", labels=models.LABELS
-        )
-    )
-    aside: int = 0
-
-    def warm(self, rows: Sequence[Row]) -> None:
-        """Learn some rows as they are."""
-        self.learner.learn([Example(features=x, target=y) for x, y in rows])
-
-    def answer(self, rows: Sequence[Row]) -> list[Prediction]:
-        """Answer some rows."""
-        answers = self.learner.predict([x for x, _ in rows])
-        place = {"model": "web", "version": 1, "lineage": 1, "step": 1}
-        return [
-            Prediction(features=x, output=a.output, scores=a.scores, **place)
-            for (x, _), a in zip(rows, answers, strict=True)
-        ]
-
-    def hear(self, prediction: Prediction, answer: str, said: Said, at_ms: int) -> None:
-        """Have a label looked at, weighed and learned."""
-        feedback = Feedback(
-            kind="correction", value=said.label, source=said.rater, prediction_id=answer
-        )
-        told = self.signals.said(feedback, prediction)
-        self.take(Signal(feedback, prediction, told, answer, at_ms))
-
-    def take(self, signal: Signal) -> None:
-        """Have a signal looked at, weighed and learned."""
-        if self.policy.look(signal) is not None:
-            self.aside += 1
-            return
-        lesson = self.signals.lesson(signal.feedback, signal.prediction)
-        assert isinstance(lesson, Example)
-        weight = self.policy.weigh(signal, lesson.weight)
-        self.learner.learn([replace(lesson, weight=weight)])
-
-
-def play(
-    rows: Sequence[Row], said: Sequence[Said], policy: Policy, *, silent: bool = False
-) -> tuple[Floats, World]:
-    """Answer each row, and learn what is said of it `DELAY` rows later.
-
-    Parameters
-    ----------
-    silent
-        Whether the liars say nothing.
-
-    Returns
-    -------
-    Which answers were right, shape `(n - WARM,)`, and the world at the end.
-    """
-    world, right = World(policy), list[bool]()
-    world.warm(rows[:WARM])
-    waiting: deque[tuple[int, Prediction]] = deque()
-    for start in range(WARM, len(rows), BLOCK):
-        block = rows[start : start + BLOCK]
-        answers = world.answer(block)
-        right += [a.output == y for a, (_, y) in zip(answers, block, strict=True)]
-        waiting.extend((start + n, answer) for n, answer in enumerate(answers))
-        while len(waiting) > DELAY:
-            n, answer = waiting.popleft()
-            if speaks(said[n], answer) and not (silent and said[n].liar):
-                world.hear(answer, f"{n}-0", said[n], n * MS_EACH)
-    return np.array(right, float), world
-
-
-def speaks(said: Said, answer: Prediction) -> bool:
-    """Tell whether a rater says something: critics only do where they disagree."""
-    return not said.critic or said.label != answer.output
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Points of accuracy lost over a sliding window: the most, at the end, and on average."""
-
-    worst: float
-    end: float
-    mean: float
-
-    @classmethod
-    def of(cls, right: Floats, without: Floats) -> Cost:
-        """Compare a run with the same one without an attack."""
-        lost = 100.0 * (without - right)
-        sums = np.concatenate([[0.0], np.cumsum(lost)])
-        windows = (sums[WINDOW:] - sums[:-WINDOW]) / WINDOW
-        return cls(float(windows.max()), float(windows[-1]), float(lost.mean()))
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What a crowd costs: everybody believed, defended, and defended against a stricter measure.
-
-    The measure is the same stream without the liars. The stricter one has them tell the truth,
-    which is more than a policy can bring back.
-    """
-
-    believed: Cost
-    defended: Cost
-    strictly: Cost
-
-    @classmethod
-    def of(cls, stream: str, crowd: Crowd, seed: int, n: int = N) -> Costs:
-        """Play a crowd."""
-        rows = rows_of(stream, seed, n)
-        honest, told = (said_of(rows, crowd, seed, honest=honest) for honest in (True, False))
-        accept = Accept("classification")
-        without, _ = play(rows, told, accept, silent=True)
-        truthful, _ = play(rows, honest, accept) if crowd.lying else (without, None)
-        believed, _ = play(rows, told, accept)
-        defended, _ = play(rows, told, Validation("classification"))
-        return cls(
-            Cost.of(believed, without), Cost.of(defended, without), Cost.of(defended, truthful)
-        )
