@@ -36,7 +36,6 @@ bench-chaos: $(READY)
 	$(BIN)/python -m benchmarks chaos $(ARGS)
 
 bench-hostile: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks hostile $(ARGS)
 
 docs: $(READY)

@@ -76,3 +76,10 @@ def publish(name: str, title: str, text: str, *, command: str, keep: bool) -> No
         RESULTS.mkdir(exist_ok=True)
         page = f"# {title}\n\n{MACHINE}. Made by `{command}`.\n\n{text}\n"
         (RESULTS / f"{name}.md").write_text(page)
+
+
+def sections(name: str) -> dict[str, str]:
+    """Return the sections of a page that was kept, by title; none where there is no page."""
+    path = RESULTS / f"{name}.md"
+    _, *parts = f"\n{path.read_text()}".split("\n## ") if path.exists() else ("",)
+    return {title: text.strip() for title, _, text in (part.partition("\n") for part in parts)}

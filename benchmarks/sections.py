@@ -1,4 +1,4 @@
-"""Benchmarks in sections: each gives its tables and its bars, and all of them make one page."""
+"""Benchmarks in sections: each gives its tables and its bars, and they make one page."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ def run(
 ) -> None:
     """Run the sections, each in a process of its own, print them, and keep the page.
 
+    Where only some are run, they take their places in the page, and the others stay.
+
     Parameters
     ----------
     name, title
@@ -42,23 +44,24 @@ def run(
         "--only", metavar="TEXT", type=str.lower, default="", help="sections like it"
     )
     chosen = parser.parse_args(arguments)
-    start = time.monotonic()
     os.environ["OMP_NUM_THREADS"] = "1"  # for the processes: each has one core
     wanted = {title: work for title, work in sections.items() if chosen.only in title.lower()}
     with ProcessPoolExecutor(
         at_once, mp_context=get_context("spawn"), max_tasks_per_child=1
     ) as pool:
-        waiting = {title: pool.submit(work, chosen.full) for title, work in wanted.items()}
+        waiting = {title: pool.submit(_told, work, chosen.full) for title, work in wanted.items()}
         found = {title: future.result() for title, future in waiting.items()}
-    text = f"{render(found)}\n\nTook {time.monotonic() - start:.0f} s."
+    kept = report.sections(name) if chosen.only else {}
+    parts = {title: {**kept, **found}.get(title) for title in sections}
+    shown = found if chosen.quick else {title: text for title, text in parts.items() if text}
+    text = "\n\n".join(f"## {title}\n\n{text}" for title, text in shown.items())
     command = f"python -m benchmarks {name}" + " --full" * chosen.full
-    keep = not (chosen.quick or chosen.only)
-    report.publish(name, title, text, command=command, keep=keep)
+    report.publish(name, title, text, command=command, keep=not chosen.quick)
 
 
-def render(found: dict[str, Found]) -> str:
-    """Return what was aimed at in all sections, and then their tables."""
-    bars = [bar for _, of_section in found.values() for bar in of_section]
-    parts = [report.bars(bars)]
-    parts += [f"## {title}\n\n{text}" for title, (text, _) in found.items()]
-    return "\n\n".join(parts)
+def _told(work: Section, full: bool) -> str:
+    """Return what was aimed at in a section, its tables, and how long it took."""
+    start = time.monotonic()
+    text, bars = work(full)
+    took = f"Took {time.monotonic() - start:.0f} s."
+    return "\n\n".join([report.bars(bars), text, took])

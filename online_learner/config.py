@@ -9,6 +9,7 @@ the signing key, cannot have code of theirs run.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from online_learner.errors import ConfigError
@@ -25,44 +26,30 @@ _TAG_BYTES = 32
 async def publish(store: Store, keyring: Keyring, settings: Settings) -> int:
     """Write the settings and all their models; models that are gone go. Returns the version."""
     document = settings.model_dump(mode="json")
-    wanted = {f"{_MODEL}{name}": json.dumps(spec) for name, spec in document.pop("models").items()}
-    current = await store.hash(CONFIG)
-    gone = [
-        key for key in map(bytes.decode, current) if key.startswith(_MODEL) and key not in wanted
-    ]
-    if gone:
-        await store.call("HDEL", CONFIG, *gone)
-    fields = {_SETTINGS: json.dumps(document)} | wanted
-    return await _write(store, keyring, current, fields, changed=bool(gone))
+    fields = {f"{_MODEL}{name}": json.dumps(spec) for name, spec in document.pop("models").items()}
+    there = [key.decode() for key in await store.hash(CONFIG)]
+    gone = [key for key in there if key.startswith(_MODEL) and key not in fields]
+    return await _write(store, keyring, {_SETTINGS: json.dumps(document)} | fields, gone)
 
 
 async def publish_settings(store: Store, keyring: Keyring, settings: Settings) -> int:
     """Write the settings, and leave the models as they are. Returns the version."""
     document = settings.model_dump(mode="json", exclude={"models"})
-    fields = {_SETTINGS: json.dumps(document)}
-    return await _write(store, keyring, await store.hash(CONFIG), fields)
+    return await _write(store, keyring, {_SETTINGS: json.dumps(document)})
 
 
 async def publish_model(store: Store, keyring: Keyring, model: str, spec: ModelSpec) -> int:
     """Write one model, and leave everything else as it is. Returns the version."""
-    fields = {f"{_MODEL}{model}": spec.model_dump_json()}
-    return await _write(store, keyring, await store.hash(CONFIG), fields)
+    return await _write(store, keyring, {f"{_MODEL}{model}": spec.model_dump_json()})
 
 
 async def _write(
-    store: Store,
-    keyring: Keyring,
-    current: dict[bytes, bytes],
-    fields: dict[str, str],
-    *,
-    changed: bool = False,
+    store: Store, keyring: Keyring, fields: dict[str, str], gone: Sequence[str] = ()
 ) -> int:
-    sealed = {key: _seal(keyring, key, value.encode()) for key, value in fields.items()}
-    if not changed and all(current.get(key.encode()) == value for key, value in sealed.items()):
-        return int(current[b"version"])
-    pairs = [part for pair in sealed.items() for part in pair]
-    await store.essential("HSET", CONFIG, *pairs)
-    return int(await store.essential("HINCRBY", CONFIG, "version", 1))
+    arguments: list[Any] = [len(gone), *gone]
+    for key, value in fields.items():
+        arguments += (key, _seal(keyring, key, value.encode()))
+    return int(await store.run("configure", [CONFIG], arguments))
 
 
 async def version(store: Store) -> int:

@@ -27,15 +27,20 @@ secret in the wrong place, and errors end up in logs.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import pydantic
 
-MAX_PLACES = 100  # in a body, that one error names
-MAX_WORD = 80  # characters of a word that a known one is sought for
+MAX_PLACES = 100  # that the errors of one request name
+MAX_HINTS = 5  # words of one request that a known one is sought for: difflib is slow
+MAX_WORD = 80  # characters of such a word
+MAX_FOUND = 1000  # wrong places that pydantic may list: it cannot list the first few alone
 
 
 class OnlineLearnerError(Exception):
@@ -95,6 +100,7 @@ class ServiceError(OnlineLearnerError):
 
     def problem(self, *, instance: str = "", request_id: str = "") -> dict[str, Any]:
         """Return the `application/problem+json` body."""
+        wait = {} if self.retry_after_s is None else {"retry_after_s": self.retry_after_s}
         return {
             "type": f"urn:online-learner:{self.code}",
             "title": self.title,
@@ -105,6 +111,7 @@ class ServiceError(OnlineLearnerError):
             "errors": self.errors,
             "retryable": self.retryable,
             "request_id": request_id,
+            **wait,
         }
 
 
@@ -199,12 +206,52 @@ class StoreFull(Unavailable):
     retry_after_s = 10
 
 
+@dataclass(slots=True)
+class Ration:
+    """What the errors of one request may still name, so that a wrong one costs little."""
+
+    each: int = MAX_PLACES  # places in one error
+    places: int = MAX_PLACES
+    hints: int = MAX_HINTS
+
+    def take_places(self, found: int) -> int:
+        """Return how many of the places found are to be named."""
+        taken = min(found, self.each, self.places) if found <= MAX_FOUND else 0
+        self.places -= taken
+        return taken
+
+
+_ration: ContextVar[Ration | None] = ContextVar("ration", default=None)
+
+
+@contextlib.contextmanager
+def rationed(each: int = MAX_PLACES) -> Iterator[Ration]:
+    """Let all errors made within share one ration, with `each` places for one at most.
+
+    Within another `rationed`, tasks and threads included, that one's ration is shared.
+    """
+    if (outer := _ration.get()) is not None:
+        yield outer
+        return
+    ration = Ration(each)
+    token = _ration.set(ration)
+    try:
+        yield ration
+    finally:
+        _ration.reset(token)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest known word, or an empty string.
 
     >>> did_you_mean("auditt", ["audit", "alpha"])
     " Did you mean 'audit'?"
     """
+    ration = _ration.get()
+    if ration is not None:
+        if not ration.hints:
+            return ""
+        ration.hints -= 1
     close = difflib.get_close_matches(str(word)[:MAX_WORD], list(known), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""
 
@@ -212,10 +259,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def from_validation(error: pydantic.ValidationError, model: Any = None) -> ServiceError:
     """Translate pydantic's error into ours: one entry a place, with a did-you-mean for keys.
 
-    The first `MAX_PLACES` places are named: a body of nothing but unknown keys may have thousands.
+    The first places are named, within the ration of the request. None is where there are more than
+    `MAX_FOUND`, or where other errors have used the ration up.
     """
-    places = error.errors(include_url=False, include_input=False)[:MAX_PLACES]
-    items = [_item(found, model) for found in places]
+    with rationed() as ration:
+        count = error.error_count()
+        named = ration.take_places(count)
+        if not named:
+            return Invalid(f"wrong in {count} places, too many to name: send less at a time")
+        places = error.errors(include_url=False, include_input=False)[:named]
+        items = [_item(found, model) for found in places]
     if any(item["code"] == "malformed" for item in items):
         return Malformed(items[0]["message"], errors=items)
     detail = "; ".join(f"{item['pointer'] or '/'}: {item['message']}" for item in items[:5])

@@ -52,6 +52,12 @@ class Address:
         return f"{self.ms}-{self.seq}"
 
 
+def entry_order(entry: str) -> tuple[int, int]:
+    """Return a stream entry id as numbers that sort as the stream does."""
+    ms, _, seq = entry.partition("-")
+    return int(ms), int(seq or 0)
+
+
 @functools.lru_cache(maxsize=4096)
 def model_hash(model: str) -> bytes:
     """Return the 4 bytes that stand for a model in an id."""
@@ -85,7 +91,9 @@ class Keyring:
         The variable `OL_SECRET_FILE` may name another file. `data_dir/secret` is made, readable by
         its owner only, where none of them exists.
         """
-        text = secret.given("OL_SECRET") or secret.kept(data_dir / "secret", _new_secret)
+        text = secret.from_environment("OL_SECRET") or secret.read_or_create(
+            data_dir / "secret", _new_secret
+        )
         try:
             pairs = [part.strip().split(":", 1) for part in text.split(",")]
             return cls({int(key_id): bytes.fromhex(key) for key_id, key in pairs})

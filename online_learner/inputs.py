@@ -7,13 +7,15 @@ what it answered, but no signal can teach it. Both keep only a keyed hash of the
 answer is found again, and of the people who speak of it.
 
 Numbers, names of features and ids of options stay as they are; so does what people say of an
-answer. Equal words have equal hashes, so that this hides words, and not how often they occur.
+answer. Spaces and punctuation stay, and equal words have equal hashes: this hides words, and not
+how often they occur.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -22,8 +24,11 @@ from online_learner.schema import Option
 
 Mode: TypeAlias = Literal["full", "hashed", "none"]
 
-_WORDS = re.compile(r"\w+")
-_KNOWN_WORDS = 1 << 16
+# All but spaces and punctuation: letters with what combines with them, digits, and symbols.
+_WORDS = re.compile(
+    r"[^\s!-/:-@\[-`{-~\u00a1-\u00bf\u2000-\u200b\u200e-\u206f\u3000-\u303f\uff01-\uff0f]+"
+)
+_KNOWN_WORDS, _KNOWN_LENGTH = 1 << 16, 32
 _LETTERS = 12
 
 
@@ -96,10 +101,14 @@ class Inputs:
 
     def _hashed(self, value: Any) -> Any:
         if isinstance(value, str):
-            return _WORDS.sub(lambda word: self._word(word[0].casefold()), value)
+            return _WORDS.sub(self._stand_in, value)
         if isinstance(value, dict):
             return {key: self._hashed(part) for key, part in value.items()}
         return [self._hashed(part) for part in value] if isinstance(value, list) else value
+
+    def _stand_in(self, found: re.Match[str]) -> str:
+        word = unicodedata.normalize("NFC", found[0]).casefold()
+        return self._word(word) if len(word) <= _KNOWN_LENGTH else self._hash(word)
 
     def _hash(self, text: str) -> str:
         """Return letters only: a tokenizer that parts letters from digits leaves them whole."""

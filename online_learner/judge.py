@@ -16,14 +16,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from online_learner.evidence import Case, Duel, Reading, Standing, Terms, Trial, Unpaired, Watch
+from online_learner.ids import entry_order
 from online_learner.schema import Alarm, Aliases, Audit, GateState, Said, Settled
 from online_learner.settings import GuardsSpec
-
-
-def entry_order(entry: str) -> tuple[int, int]:
-    """Return a stream entry id as numbers that sort as the stream does."""
-    ms, _, seq = entry.partition("-")
-    return int(ms), int(seq or 0)
 
 
 @dataclass(slots=True)

@@ -12,8 +12,7 @@ import contextlib
 from typing import Any
 
 from online_learner.errors import StateError
-from online_learner.ids import Address
-from online_learner.judge import entry_order
+from online_learner.ids import Address, entry_order
 from online_learner.promote import NO_ANSWER
 from online_learner.registry import Registry
 from online_learner.schema import Feedback, Prediction

@@ -12,13 +12,14 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from online_learner.errors import Fenced, Unavailable, trace
+from online_learner.errors import Fenced, NotFound, StateError, Unavailable, trace
+from online_learner.ids import entry_order
 from online_learner.learners import Model
-from online_learner.learners.state import pack_state, unpack_state
+from online_learner.learners.state import State, pack_memory, pack_state, unpack_state
 from online_learner.registry import Registry
 from online_learner.replay import NOTHING, Batch, Position, Replay, Signals, Validation
 from online_learner.schema import Aliases, Checkpoint, Control, Lesson, Step, Version
@@ -28,6 +29,7 @@ from online_learner.store import Entry, Fields
 log = logging.getLogger(__name__)
 
 PUBLISH_COST_RATIO = 20  # publishing may take a twentieth of the learner's time
+KEPT_MS, KEPT_STEPS = 60_000, 1000  # by which the second state may be older than the published one
 
 
 class Snapshots(Protocol):
@@ -65,9 +67,11 @@ class Trainer(Replay):
         self._snapshots = snapshots
         self._trusted = trusted
         self._clock = clock
+        self.alive: Callable[[], Awaitable[None]] | None = None  # awaited as a long turn goes on
         self._fence: str | None = None
         self._base: bytes = b""  # the published state, and what was learned since, to undo a batch
         self._since_base: list[list[Lesson]] = []
+        self._kept: Position | None = None  # of the second state
         self._published_at = 0.0
         self._publish_cost_s = 0.0
         self._unpublished = False
@@ -76,12 +80,13 @@ class Trainer(Replay):
 
     async def restore(self) -> None:
         """Take the fence, load the newest published state and replay the steps after it."""
-        self._fence = None
+        self._fence = self._kept = None
         await self.registry.found(self.learner, now=self._clock(), trusted=self._trusted)
         fence = str(await self.store.essential("INCR", self.keys.fence("learner")))
         await self.load_newest()
         while await self.replay_step():
-            pass
+            if self.alive is not None:
+                await self.alive()
         self._fence = fence
         with self._surely():
             await self._commit(publish=True)
@@ -197,7 +202,7 @@ class Trainer(Replay):
         return batch.keep()
 
     def _rebuild(self) -> None:
-        self.learner, _ = unpack_state(self._base, self.learner)
+        self.learner = unpack_state(self._base, self.learner)
         for lessons in self._since_base:
             self.learner.learn(lessons)
 
@@ -220,10 +225,34 @@ class Trainer(Replay):
             await self._learn(await self.recall(entry, control.entries))
             return
         before = self.at
-        version = await self.reset(entry, control.to_version, control.lineage)
+        version, reason = await self._go_back(entry, control)
         step = self._step(before, signals=0, reset_to=version.version)
-        mark = {"lineage": control.lineage, "kept": version.offset, "reason": control.reason}
+        mark = {"lineage": control.lineage, "kept": version.offset, "reason": reason}
         await self._commit(step, publish=True, reset=mark)
+
+    async def _go_back(self, entry: str, control: Control) -> tuple[Version, str]:
+        """Go back to a version, or to the nearest that can be loaded; returns it, and why.
+
+        Those before it come first, and of them those that were champion once: what was cut after it
+        may be what the weights go back from. The step says which it was, and a replay follows that.
+        """
+        wanted = control.to_version
+        try:
+            return await self.reset(entry, wanted, control.lineage), control.reason
+        except (StateError, NotFound) as error:
+            refused = error
+        kept = [v for v in await self.registry.versions() if v.status != "rejected"]
+        kept.sort(key=lambda v: (v.version < wanted, v.status == "blessed", v.version))
+        for found in reversed(kept):
+            with contextlib.suppress(StateError, NotFound):
+                version = await self.reset(entry, found.version, control.lineage)
+                instead = f"Version {wanted} cannot be loaded; the learner took {version.version}."
+                log.error("'%s' goes back. %s %s", self.registry.model, instead, refused)
+                return version, f"{control.reason} {instead}".strip()
+        raise StateError(
+            f"'{self.registry.model}' has to go back to version {wanted}, and neither it nor any "
+            f"other can be loaded; bring back a backup of the store: {refused}"
+        ) from refused
 
     # --- committing ---------------------------------------------------------------------------
 
@@ -251,37 +280,40 @@ class Trainer(Replay):
             self.keys.checkpoint("learner"),
             self.keys.aliases,
             self.keys.resets,
+            self.keys.before,
         ]
-        blob, started = b"", self._clock()
+        state, started = State(blob=b"", memory=b""), self._clock()
         if publish:
-            blob = pack_state(self.learner, self.memory())
+            state = State(blob=pack_state(self.learner), memory=pack_memory(self.memory()))
             state_digest = self.learner.digest()
             step = step and step.model_copy(update={"state_digest": state_digest})
-            await self._seal(head, keys, blob, state_digest)
+            await self._seal(head, keys, state, state_digest)
         if step is not None:
             head["steps"].append({"id": step.to, "record": step.pack().decode()})
             if reset is not None:
                 head["reset"] = {"id": step.to, "record": json.dumps(reset)}
-        reply = await self.store.run("commit_step", keys, [json.dumps(head), blob])
+        parts = [json.dumps(head), state["blob"], state["memory"]]
+        reply = await self.store.run("commit_step", keys, parts)
         if reply == b"fenced":
             raise Fenced(f"another learner of '{self.registry.model}' has taken over")
         if reply == b"conflict":
             raise Unavailable("another process registered a version meanwhile", code="conflict")
         self._unpublished = not publish
         if publish:
-            self._base, self._since_base = blob, []
+            self._base, self._since_base = state["blob"], []
+            self._kept = self.at if head["keep"] else self._kept
             self._published_at = self._clock()
             self._publish_cost_s = self._published_at - started
 
     async def _seal(
-        self, head: dict[str, Any], keys: list[str], blob: bytes, state_digest: str
+        self, head: dict[str, Any], keys: list[str], state: State, state_digest: str
     ) -> None:
         """Add the checkpoint to a commit, and a version where the policy asks for one."""
         parent = await self._cut_due()
         if parent is not None:
             number = await self.registry.last_version() + 1
             head["version"] = {"after": str(number - 1), "number": str(number)}
-            head["version"] |= self._version(number, parent, blob, state_digest)
+            head["version"] |= self._version(number, parent, state, state_digest)
             keys.append(self.keys.version(number))
             self.at = replace(self.at, since_cut=0)
         checkpoint = Checkpoint(
@@ -292,11 +324,24 @@ class Trainer(Replay):
             state_digest=state_digest,
             learned=self.at.learned,
             since_cut=self.at.since_cut,
+            differs=self.differs,
             pid=os.getpid(),
             at=self._clock(),
         )
-        head["checkpoint"] = self.registry.seal("checkpoint", checkpoint, blob=blob).fields()
+        head["checkpoint"] = self.registry.seal("checkpoint", checkpoint, **state).fields()
+        head["keep"] = self._keep_due()
         head["publish"] = self.keys.swap
+
+    def _keep_due(self) -> bool:
+        """Tell whether the second state has to be written anew, too.
+
+        By the stream's time. It is of this lineage, and of what this learner learned itself: so
+        nothing has to be learned again under another configuration where the newest is damaged.
+        """
+        kept, at = self._kept, self.at
+        if kept is None or kept.lineage != at.lineage or at.step - kept.step >= KEPT_STEPS:
+            return True
+        return entry_order(at.offset)[0] - entry_order(kept.offset)[0] >= KEPT_MS
 
     async def _cut_due(self) -> int | None:
         """Return the blessed version that a snapshot has to beat, where one is due; else None."""
@@ -306,7 +351,7 @@ class Trainer(Replay):
         due = self._snapshots.snapshot_due(aliases, self.at.since_cut)
         return aliases.reference if due else None
 
-    def _version(self, number: int, parent: int, blob: bytes, state_digest: str) -> dict[str, str]:
+    def _version(self, number: int, parent: int, state: State, state_digest: str) -> dict[str, str]:
         version = Version(
             version=number,
             lineage=self.at.lineage,
@@ -318,7 +363,7 @@ class Trainer(Replay):
             learned=self.at.learned,
             cut_at=self._clock(),
         )
-        return self.registry.seal(f"version {number}", version, blob=blob).fields()
+        return self.registry.seal(f"version {number}", version, **state).fields()
 
 
 def _quarantined(step: Step) -> list[dict[str, str]]:

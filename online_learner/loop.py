@@ -21,13 +21,12 @@ from typing import Any, Self, cast
 from online_learner.bundle import Bundle
 from online_learner.errors import NotFound, did_you_mean
 from online_learner.ids import Keyring
-from online_learner.ingest import Ingest, Receipt
+from online_learner.ingest import LOCAL, Ingest, Receipt
 from online_learner.learners import Learner, Ranker
 from online_learner.render import render
 from online_learner.requests import LogRequest, PredictRequest, read_chat, read_feedback
 from online_learner.schema import Prediction
 from online_learner.settings import Settings
-from online_learner.speaker import LOCAL
 from online_learner.stages import Stages
 from online_learner.store import Store, open_store
 

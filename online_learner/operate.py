@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
-from online_learner.errors import Invalid, Unavailable
+from online_learner.errors import Invalid, StateError, Unavailable
 from online_learner.promote import commit_move
 from online_learner.registry import Registry
 from online_learner.schema import Aliases, Move, Verdict
@@ -34,7 +34,7 @@ async def operate(
     Raises
     ------
     Invalid
-        There is nothing to promote, or nothing to roll back to.
+        There is nothing to promote, nothing to roll back to, or it cannot be loaded.
     Conflict
         The aliases moved meanwhile.
     """
@@ -96,9 +96,13 @@ async def _rollback(registry: Registry, before: Aliases, version: int | None) ->
 
 
 async def _check_kept(registry: Registry, version: int) -> None:
-    """Raise `Invalid` where a version's weights are gone, and `NotFound` where it never was."""
-    if (await registry.version(version)).status == "rejected":
-        raise Invalid.at("/version", f"version {version} was rejected; its weights are gone")
+    """Raise `Invalid` where a version cannot be loaded, and `NotFound` where it never was."""
+    try:
+        if (await registry.version(version)).status == "rejected":
+            raise Invalid.at("/version", f"version {version} was rejected; its weights are gone")
+        await registry.check_whole(version)
+    except StateError as error:
+        raise Invalid.at("/version", str(error)) from error
 
 
 async def _freeze(registry: Registry, before: Aliases, version: int | None) -> Move:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from online_learner.errors import Conflict, Fenced, StateError
+from online_learner.errors import Conflict, Fenced, NotFound, StateError
 from online_learner.evidence import Case, Duel, Terms, Unpaired
-from online_learner.judge import Judge, entry_order
+from online_learner.ids import entry_order
+from online_learner.judge import Judge
 from online_learner.registry import Registry
 from online_learner.retain import trimmed_to
 from online_learner.schema import (
@@ -83,10 +84,12 @@ class Gatekeeper:
         self._spec = spec
         self._signals = signals
         self._clock = clock
+        self.alive: Callable[[], Awaitable[None]] | None = None  # awaited as a long turn goes on
         self._fence: str | None = None
         self._audits = "0-0"
         self._feedback = "0-0"
         self._heard_until = 0.0
+        self._passed_over: set[str] = set()
 
     @staticmethod
     def _judge(state: GateState | None, spec: ModelSpec, policy: Policy) -> Judge:
@@ -174,7 +177,7 @@ class Gatekeeper:
         offsets = {self.keys.audits: self._audits, self.keys.feedback: self._feedback}
         found = await self.store.read(offsets, count=READ_MAX, block_ms=block_ms)
         for entry, fields in found.get(self.keys.audits, []):
-            self.judge.see_audit(entry, Audit.model_validate_json(fields[b"a"]))
+            self._see_audit(entry, fields)
             self._audits = entry
             read += 1
         said = found.get(self.keys.feedback, [])
@@ -187,17 +190,32 @@ class Gatekeeper:
         self._heard_until = started if drained else entry_order(self._feedback)[0] / 1000
         return read
 
+    def _see_audit(self, entry: str, fields: dict[bytes, bytes]) -> None:
+        try:
+            audit = Audit.model_validate_json(fields[b"a"])
+        except (KeyError, ValidationError):
+            self._pass_over(f"audit {entry}", "it is none of ours")
+        else:
+            self.judge.see_audit(entry, audit)
+
+    def _pass_over(self, what: str, why: object) -> None:
+        """Say once why the gate goes on without something."""
+        if what not in self._passed_over:
+            self._passed_over.add(what)
+            log.error("%s of '%s' is passed over: %s", what, self.registry.model, why)
+
     def _see_feedback(self, where: str, fields: dict[bytes, bytes]) -> bool:
         """Take in one feedback entry; False where its prediction's audit is yet to be read."""
         try:
             feedback = Feedback.model_validate_json(fields[b"f"])
             prediction = Prediction.model_validate_json(fields[b"r"])
             entry = fields[b"p"].decode()
-        except (KeyError, ValidationError):  # control, or what the learner sets aside as unreadable
+            asked = entry_order(entry)
+        except (KeyError, ValueError):  # control, or what the learner sets aside as unreadable
             return True
         if prediction.ask is None or prediction.ask.reason != "audit" or feedback.kind in NO_ANSWER:
             return True
-        if entry_order(entry) > entry_order(self._audits):
+        if asked > entry_order(self._audits):
             return False
         try:
             said = self._signals.said(feedback, prediction)
@@ -217,6 +235,8 @@ class Gatekeeper:
         move = self._decide(aliases, candidates, alarms)
         if move is None:
             for entry, settled in self.judge.settle(now=heard_until):
+                if self.alive is not None:
+                    await self.alive()
                 evidence.append((entry, settled))
                 move = self._decide(aliases, candidates, alarms)
                 if move is not None:
@@ -244,11 +264,17 @@ class Gatekeeper:
         return len(evidence) + (move is not None)
 
     async def _candidates(self, lineage: int) -> list[int]:
-        """Return the versions of a lineage that were cut and have not been looked at."""
-        last = await self.registry.last_version()
-        numbers = range(self.judge.newest + 1, last + 1)
-        found = [await self.registry.version(n) for n in numbers]
-        return [v.version for v in found if v.status == "candidate" and v.lineage == lineage]
+        """Return the versions of a lineage that were cut and not looked at; no damaged ones."""
+        found = []
+        for number in range(self.judge.newest + 1, await self.registry.last_version() + 1):
+            try:
+                version = await self.registry.version(number)
+            except (StateError, NotFound) as error:
+                self._pass_over(f"version {number}", error)
+                continue
+            if version.status == "candidate" and version.lineage == lineage:
+                found.append(number)
+        return found
 
     def _decide(
         self, aliases: Aliases, candidates: Sequence[int], alarms: Sequence[Alarm]
@@ -298,7 +324,11 @@ async def commit_move(
         Another gatekeeper has taken over. Nothing was written.
     Conflict
         The aliases have moved since `before` was read. Nothing was written.
+    StateError
+        The version that the learner is to go back to cannot be loaded. Nothing was written.
     """
+    if move is not None and move.reset_to is not None:
+        await registry.check_whole(move.reset_to)
     keys, head = registry.keys, _progress(registry, fence, evidence, state)
     names = _script_keys(keys)
     after = before

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from online_learner.evidence import Duel, Terms, Trial, log_threshold, log_threshold_spent, numbers
-from online_learner.judge import entry_order
+from online_learner.ids import entry_order
 from online_learner.promote import CROWNED
 from online_learner.schema import Settled, Verdict
 

@@ -1,7 +1,8 @@
 """Versions, aliases and checkpoints: what is kept, who answers, and the seals that guard it.
 
 Every piece of state is sealed with an HMAC over {what it is, its metadata, SHA-256 of its bytes}.
-The seal is verified before a byte of state is parsed.
+The seal is verified before a byte of state is parsed. Weights, and what is remembered of the raters
+by then, are two fields with a digest each, so that who answers fetches the weights alone.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from pydantic import ValidationError
 from online_learner.errors import NotFound, StateError
 from online_learner.ids import Keyring
 from online_learner.learners import Model
-from online_learner.learners.state import M, pack_state, unpack_state
+from online_learner.learners.state import M, pack_state, unpack_memory, unpack_state
 from online_learner.schema import Aliases, Checkpoint, GateState, Record, Version
 from online_learner.store import Fields, Store
 from online_learner.store.keys import Keys
 
 R = TypeVar("R", bound=Record)
+
+SEAL = (b"meta", b"sha", b"mac")
+WEIGHTS = (*SEAL, b"blob")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,18 @@ class Registry:
 
     # --- seals --------------------------------------------------------------------------------
 
-    def seal(self, purpose: str, record: Record, *, blob: bytes = b"", sha: str = "") -> Sealed:
+    def seal(
+        self,
+        purpose: str,
+        record: Record,
+        *,
+        blob: bytes = b"",
+        memory: bytes = b"",
+        sha: str = "",
+    ) -> Sealed:
         """Seal a record, and the bytes (or the SHA-256 of bytes already stored) beside it."""
         meta = record.pack()
-        sha = sha or hashlib.sha256(blob).hexdigest()
+        sha = sha or _sha(blob, memory)
         mac = self.keyring.mac(purpose, self.model.encode(), meta, sha.encode())
         return Sealed(meta.decode(), sha, mac.hex())
 
@@ -62,13 +74,21 @@ class Registry:
         meta, sha = self._verified(purpose, fields)
         return self._parsed(purpose, meta, kind), sha
 
-    def _unseal_all(self, purpose: str, fields: Fields, kind: type[R]) -> tuple[R, bytes]:
-        """Verify a seal and the bytes under it, and only then parse the record."""
+    def _unseal_weights(self, purpose: str, fields: Fields, kind: type[R]) -> tuple[R, bytes]:
+        """Verify a seal and the weights under it, and only then parse the record."""
         meta, sha = self._verified(purpose, fields)
         blob = fields.get(b"blob", b"")
-        if hashlib.sha256(blob).hexdigest() != sha:
+        if _sha(blob) != sha.partition(" ")[0]:
             raise StateError(f"the bytes of {purpose} of '{self.model}' are damaged or gone")
         return self._parsed(purpose, meta, kind), blob
+
+    def _unseal_all(self, purpose: str, fields: Fields, kind: type[R]) -> tuple[R, bytes, bytes]:
+        """Verify a seal, the weights and the memory under it, and only then parse the record."""
+        meta, sha = self._verified(purpose, fields)
+        blob, memory = fields.get(b"blob", b""), fields.get(b"memory", b"")
+        if _sha(blob, memory) != sha:
+            raise StateError(f"the bytes of {purpose} of '{self.model}' are damaged or gone")
+        return self._parsed(purpose, meta, kind), blob, memory
 
     def _verified(self, purpose: str, fields: Fields) -> tuple[bytes, str]:
         try:
@@ -121,9 +141,11 @@ class Registry:
 
     async def _sealed(self, number: int) -> Fields:
         """Return what is known of a version, and its seal, without its bytes."""
-        names = (b"meta", b"sha", b"mac")
-        values = await self.store.call("HMGET", self.keys.version(number), *names)
-        return _found(names, values)
+        return await self._fields(self.keys.version(number), SEAL)
+
+    async def _fields(self, key: str, names: Sequence[bytes]) -> Fields:
+        """Return those of some fields of a hash that are there."""
+        return _known(names, await self.store.call("HMGET", key, *names))
 
     def _version(self, number: int, fields: Fields) -> tuple[Version, str]:
         self._there(number, fields)
@@ -137,36 +159,70 @@ class Registry:
             )
 
     async def versions(self) -> list[Version]:
-        """Return every version, oldest first."""
-        last = await self.last_version()
-        found = await asyncio.gather(*(self._sealed(number) for number in range(last + 1)))
-        return [self._version(n, fields)[0] for n, fields in enumerate(found) if fields]
-
-    async def sound(self) -> list[Version]:
         """Return every version whose seal is good, oldest first; the others are left out."""
-        found = []
-        for number in range(await self.last_version() + 1):
+        numbers = range(await self.last_version() + 1)
+        found = await self.store.many([("HMGET", self.keys.version(n), *SEAL) for n in numbers])
+        versions = []
+        for number, values in zip(numbers, found, strict=True):
             with contextlib.suppress(StateError, NotFound):
-                found.append(await self.version(number))
-        return found
+                versions.append(self._version(number, _known(SEAL, values))[0])
+        return versions
 
     async def blessed(self) -> list[int]:
         """Return the versions that were champion once, the newest first."""
-        found = await self.sound()
+        found = await self.versions()
         return [version.version for version in reversed(found) if version.status == "blessed"]
 
     async def load_version(self, number: int, like: M) -> tuple[Version, M]:
         """Return a version and its weights, as a learner like `like`."""
-        meta, model, _ = await self.load_state(number, like)
-        return meta, model
+        fields = await self._fields(self.keys.version(number), WEIGHTS)
+        self._there(number, fields)
+        meta, blob = self._unseal_weights(f"version {number}", fields, Version)
+        return meta, await asyncio.to_thread(unpack_state, blob, like)
 
     async def load_state(self, number: int, like: M) -> tuple[Version, M, dict[str, Any]]:
-        """Return a version, its weights, and what the signals policy remembered by then."""
+        """Return a version, its weights, and what was remembered of the raters by then."""
+        meta, blob, memory = await self.whole(number)
+        return meta, await asyncio.to_thread(unpack_state, blob, like), unpack_memory(memory)
+
+    async def whole(self, number: int) -> tuple[Version, bytes, bytes]:
+        """Return a version, its weights and its memory as they are kept.
+
+        Raises
+        ------
+        NotFound
+            There is no such version.
+        StateError
+            It was damaged, or its weights are gone.
+        """
         fields = await self.store.hash(self.keys.version(number))
         self._there(number, fields)
-        meta, blob = self._unseal_all(f"version {number}", fields, Version)
-        model, memory = await asyncio.to_thread(unpack_state, blob, like)
-        return meta, model, memory
+        return self._unseal_all(f"version {number}", fields, Version)
+
+    async def check_whole(self, number: int) -> None:
+        """Raise `StateError` where nobody could go back to a version."""
+        try:
+            await self.whole(number)
+        except (StateError, NotFound) as error:
+            raise StateError(
+                f"version {number} of '{self.model}' cannot be loaded, choose another by hand "
+                f"(`online-learner versions`): {error}"
+            ) from error
+
+    async def load_newest(self, like: M) -> tuple[Checkpoint, M, dict[str, Any]] | None:
+        """Return the learner's newest full state, or None before its first."""
+        return await self._load(self.keys.checkpoint("learner"), like)
+
+    async def load_before(self, like: M) -> tuple[Checkpoint, M, dict[str, Any]] | None:
+        """Return the full state that the learner keeps beside its newest, or None."""
+        return await self._load(self.keys.before, like)
+
+    async def _load(self, key: str, like: M) -> tuple[Checkpoint, M, dict[str, Any]] | None:
+        fields = await self.store.hash(key)
+        if not fields:
+            return None
+        meta, blob, memory = self._unseal_all("checkpoint", fields, Checkpoint)
+        return meta, await asyncio.to_thread(unpack_state, blob, like), unpack_memory(memory)
 
     async def checkpoint_meta(self) -> bytes | None:
         """Return the metadata of the learner's newest state, without its bytes."""
@@ -175,10 +231,16 @@ class Registry:
 
     async def published(self) -> Checkpoint | None:
         """Return what is known of the learner's newest state, or None where that is not sound."""
-        names = (b"meta", b"sha", b"mac")
-        values = await self.store.call("HMGET", self.keys.checkpoint("learner"), *names)
+        return await self._known(self.keys.checkpoint("learner"))
+
+    async def before(self) -> Checkpoint | None:
+        """Return what is known of the state kept beside it, or None where that is not sound."""
+        return await self._known(self.keys.before)
+
+    async def _known(self, key: str) -> Checkpoint | None:
+        found = await self._fields(key, SEAL)
         with contextlib.suppress(StateError):
-            return self.unseal("checkpoint", _found(names, values), Checkpoint)[0]
+            return self.unseal("checkpoint", found, Checkpoint)[0]
         return None
 
     async def gate(self) -> GateState | None:
@@ -187,18 +249,16 @@ class Registry:
         return self.unseal("gate", fields, GateState)[0] if fields else None
 
     async def checkpoint(self) -> tuple[Checkpoint, bytes] | None:
-        """Return the learner's newest full state, or None before its first."""
-        return await self._state(self.keys.checkpoint("learner"))
+        """Return the learner's newest weights, packed, or None before its first."""
+        return await self._weights(self.keys.checkpoint("learner"))
 
     async def pinned(self) -> tuple[Checkpoint, bytes] | None:
-        """Return the step that a freeze keeps in service."""
-        return await self._state(self.keys.pinned)
+        """Return the weights, packed, of the step that a freeze keeps in service."""
+        return await self._weights(self.keys.pinned)
 
-    async def _state(self, key: str) -> tuple[Checkpoint, bytes] | None:
-        fields = await self.store.hash(key)
-        if not fields:
-            return None
-        return self._unseal_all("checkpoint", fields, Checkpoint)
+    async def _weights(self, key: str) -> tuple[Checkpoint, bytes] | None:
+        fields = await self._fields(key, WEIGHTS)
+        return self._unseal_weights("checkpoint", fields, Checkpoint) if fields else None
 
     # --- writing ------------------------------------------------------------------------------
 
@@ -216,7 +276,7 @@ class Registry:
 
         A fitted learner is version 1. An untrained one is version 0, and says so.
         """
-        blob, digest = pack_state(learner, {}), learner.digest()
+        blob, digest = pack_state(learner), learner.digest()
         number = 1 if learner.fitted else 0
         version = Version(
             version=number,
@@ -248,6 +308,12 @@ class Registry:
         return bool(founded)
 
 
-def _found(names: Sequence[bytes], values: Sequence[bytes | None]) -> Fields:
+def _sha(blob: bytes, memory: bytes = b"") -> str:
+    """Return the SHA-256 of the weights, and of the memory where there is one."""
+    parts = (blob, memory) if memory else (blob,)
+    return " ".join(hashlib.sha256(part).hexdigest() for part in parts)
+
+
+def _known(names: Sequence[bytes], values: Sequence[bytes | None]) -> Fields:
     pairs = zip(names, values, strict=True)
     return {name: value for name, value in pairs if value is not None}

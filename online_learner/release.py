@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from online_learner.errors import Conflict, Invalid
 from online_learner.explain.fates import PAGE, Course, Fate, course_of, fates
 from online_learner.explain.signals import feedback_id
-from online_learner.judge import entry_order
+from online_learner.ids import entry_order
 from online_learner.registry import Registry
 from online_learner.schema import Control, Step
 from online_learner.store import Entry

@@ -40,7 +40,7 @@ def render(
         "ask": None if record.ask is None else _ask(record.ask, reader),
         "flags": [flag.model_dump() for flag in record.flags],
         "blocked": record.blocked,
-        "feedback_expires_at": None if address is None else _rfc3339(address.ms / 1000 + window_s),
+        "feedback_expires_at": None if address is None else rfc3339(address.ms / 1000 + window_s),
     }
     if record.options and not record.blocked:
         found["ranking"] = _ranking(record)
@@ -78,7 +78,8 @@ def _ranking(record: Prediction) -> list[dict[str, Any]]:
     ]
 
 
-def _rfc3339(seconds: float) -> str:
+def rfc3339(seconds: float) -> str:
+    """Return a time, in seconds since the epoch, as replies tell it: to the millisecond, in UTC."""
     whole = int(seconds)
     return f"{_stamp(whole)}.{int((seconds - whole) * 1000):03d}Z"
 

@@ -1,20 +1,26 @@
 """The weights rebuilt from the record: a published state, and the steps after it, bit for bit.
 
 Used by the learner after a crash, and by anyone who wants to see what the weights were at a step.
+
+The same bits need the same configuration: signals table, validation and learner are not part of the
+record. Under another one a replay leads to other weights than the steps recorded. It goes on, since
+a learner that stopped there would stop for ever; it says so in the log, once, and each state that
+it publishes names the first such step, until a reset to a version. Steps that were not published
+recorded no digest: nobody was served their weights.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from online_learner.errors import StateError
-from online_learner.judge import entry_order
+from online_learner.ids import entry_order
 from online_learner.learners import Model
-from online_learner.learners.state import unpack_state
 from online_learner.registry import Registry
 from online_learner.retain import trimmed_to
 from online_learner.schema import (
@@ -155,13 +161,15 @@ class Replay:
         self.keys = registry.keys
         self.learner = learner
         self.at = Position()
+        self.differs: int | None = None  # the first step with other weights than it recorded
         self.signals = signals
         self.validation = validation
 
     async def load_newest(self) -> None:
-        """Take the newest published state that is sound, or rewind where nothing was published.
+        """Take the newest state that is sound: the first version where nothing was published.
 
-        Where the newest is refused, the steps after the version before it lead to the same weights.
+        Where the newest is refused, the steps after the youngest that is kept lead to the same
+        weights: after a version, or the second state that the learner keeps.
 
         Raises
         ------
@@ -172,29 +180,24 @@ class Replay:
             published = await self.load_published()
         except StateError as error:
             log.error(  # noqa: TRY400 (said once, in words)
-                "the newest state of '%s' is refused, and what it held is learned again from the "
-                "version before it: %s",
+                "the newest state of '%s' is refused, and what it held is learned again from one "
+                "before it: %s",
                 self.registry.model,
                 error,
             )
             await self._load_kept(newest=True)
         else:
             if not published:
-                await self.rewind()
+                await self._load_kept(newest=True)
 
     async def load_published(self) -> bool:
         """Take the learner's newest full state; False where there is none."""
-        state = await self.registry.checkpoint()
-        if state is None:
-            return False
-        meta, blob = state
-        self._take(*unpack_state(blob, self.learner), meta)
-        self.at = Position(
-            meta.lineage, meta.step, meta.offset, meta.digest, meta.learned, meta.since_cut
-        )
-        return True
+        state = await self.registry.load_newest(self.learner)
+        if state is not None:
+            self._take(*state)
+        return state is not None
 
-    def _take(self, learner: Model, memory: Mapping[str, Any], meta: Checkpoint | Version) -> None:
+    def _take(self, meta: Checkpoint | Version, learner: Model, memory: Mapping[str, Any]) -> None:
         """Take a state that was read, once it is found to be what was written."""
         try:
             found = learner.digest()
@@ -203,7 +206,10 @@ class Replay:
             raise StateError(f"the state of '{self.registry.model}' is damaged") from error
         if found != meta.state_digest:
             raise StateError(f"the state of '{self.registry.model}' differs from its digest")
-        self.learner = learner
+        at = Position(meta.lineage, meta.step, meta.offset, meta.digest, meta.learned)
+        self.at, self.differs, self.learner = at, None, learner
+        if isinstance(meta, Checkpoint):
+            self.at, self.differs = replace(at, since_cut=meta.since_cut), meta.differs
 
     async def rewind(self) -> None:
         """Take the oldest kept version from which the record is whole: the first, until one trims.
@@ -217,19 +223,21 @@ class Replay:
 
     async def _load_kept(self, *, newest: bool) -> None:
         begins = await self._begins()
-        kept = [v for v in await self.registry.sound() if v.status != "rejected"]
-        whole = [v for v in kept if entry_order(v.offset) >= entry_order(begins)]
-        for version in reversed(whole) if newest else whole:
+        kept: list[tuple[str, Callable[[Model], Awaitable[Any]]]] = [
+            (version.offset, functools.partial(self.registry.load_state, version.version))
+            for version in await self.registry.versions()
+            if version.status != "rejected"
+        ]
+        if newest and (before := await self.registry.before()) is not None:
+            kept.append((before.offset, self.registry.load_before))
+        kept = [state for state in kept if entry_order(state[0]) >= entry_order(begins)]
+        for offset, load in sorted(kept, key=lambda s: entry_order(s[0]), reverse=newest):
             try:
-                _, learner, memory = await self.registry.load_state(version.version, self.learner)
-                self._take(learner, memory, version)
+                self._take(*await load(self.learner))
             except StateError as error:
-                log.warning("version %d is passed over: %s", version.version, error)
-                continue
-            self.at = Position(
-                version.lineage, version.step, version.offset, version.digest, version.learned
-            )
-            return
+                log.warning("the state as of %s is passed over: %s", offset, error)
+            else:
+                return
         raise StateError(
             f"the record of '{self.registry.model}' begins at {begins}, and no version that is "
             "kept is as young as that, and sound: only the learner's newest state can be replayed"
@@ -265,7 +273,20 @@ class Replay:
             await self.reset(entry, step.reset_to, step.lineage)
         else:
             await self._learn_again(step)
+        self._compare(step)
         return True
+
+    def _compare(self, step: Step) -> None:
+        """Note, once, where the weights after a step are not those that it recorded."""
+        told = self.differs is not None or step.state_digest is None
+        if not told and self.learner.digest() != step.state_digest:
+            self.differs = step.step
+            log.error(
+                "the weights of '%s' are not those recorded at step %d: they were learned again "
+                "under another configuration or release, and it goes on with them",
+                self.registry.model,
+                step.step,
+            )
 
     async def _learn_again(self, step: Step) -> None:
         if step.released:
@@ -367,11 +388,10 @@ class Replay:
     async def reset(self, entry: str, number: int, lineage: int) -> Version:
         """Go back to a version, as control entry `entry` says; what it knew of raters comes back.
 
-        Returns
-        -------
-        The version.
+        Raises `NotFound` or `StateError` where there is no such version, or it is not sound.
         """
-        version, self.learner, memory = await self.registry.load_state(number, self.learner)
-        self.remember(memory)
-        self.at = self.at.reset(entry, version, lineage)
+        before = self.at
+        version, learner, memory = await self.registry.load_state(number, self.learner)
+        self._take(version, learner, memory)
+        self.at = before.reset(entry, version, lineage)
         return version

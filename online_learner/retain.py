@@ -4,7 +4,8 @@ Each stream is trimmed from its beginning, by id, up to the oldest entry that so
 
 - predictions until the feedback window has passed;
 - feedback, and steps, quarantine, served and audits with it, until the window has passed, the
-  learner's published state covers it, and no audit is open that began before it;
+  learner's published state covers it, and the second one that it keeps, and no audit is open that
+  began before it;
 - evidence for `EVIDENCE_WINDOWS` windows: it rechecks verdicts, and no writer needs it;
 - verdicts and resets for good: they grow with decisions, not with requests, and whoever asks why a
   version is live, or what was rolled back, needs them from the beginning.
@@ -18,7 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from online_learner.judge import entry_order
+from online_learner.ids import entry_order
 from online_learner.store import Store
 from online_learner.store.keys import Keys
 
@@ -88,6 +89,7 @@ class Retention:
             keys.quarantine,
             keys.served,
             keys.evidence,
+            keys.before,
         ]
 
 

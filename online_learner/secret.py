@@ -20,13 +20,14 @@ from online_learner.errors import ConfigError
 STORE_VARIABLES = ("OL_STORE", "REDIS_URL")
 HIDDEN = "(hidden)"
 
-_CREDENTIAL = re.compile("username|pass(word|wd)?", re.IGNORECASE)
+_CREDENTIAL = re.compile("username|.*pass(word|wd|phrase)?", re.IGNORECASE)
 _TELLING = re.compile(
-    "pass(word|wd|phrase)|secret|credential|private|api_?key|(^|_)token$", re.IGNORECASE
+    "pass(word|wd|phrase)|secret|credential|private|(api|access)[-_]?key|(^|[-_])(token|auth)$",
+    re.IGNORECASE,
 )
 
 
-def given(name: str) -> str | None:
+def from_environment(name: str) -> str | None:
     """Return the secret in the variable `name`, or in the file that `<name>_FILE` names.
 
     Raises
@@ -54,7 +55,7 @@ def origin(name: str) -> str | None:
     return next((found for found in (name, f"{name}_FILE") if os.environ.get(found)), None)
 
 
-def kept(path: Path, make: Callable[[], str]) -> str:
+def read_or_create(path: Path, make: Callable[[], str]) -> str:
     """Return the secret in a file, which is made, for its owner only, where there is none yet."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -92,12 +93,14 @@ def shown(url: str) -> str:
 
 def complete(url: str) -> str:
     """Return the URL as the environment gives it, password included, where it gives this one."""
-    known = [full for name in STORE_VARIABLES if (full := given(name)) and shown(full) == url]
+    known = [
+        full for name in STORE_VARIABLES if (full := from_environment(name)) and shown(full) == url
+    ]
     return next((full for full in known if full != url), url)
 
 
 def hide(document: object) -> object:
-    """Return a document with the texts hidden whose keys say that they are secret.
+    """Return a document with all hidden whose keys say that it is secret.
 
     >>> hide({"use": "team:learner", "api_key": "k", "tokens": 8, "of": [{"password": "p"}]})
     {'use': 'team:learner', 'api_key': '(hidden)', 'tokens': 8, 'of': [{'password': '(hidden)'}]}
@@ -107,6 +110,6 @@ def hide(document: object) -> object:
     if not isinstance(document, dict):
         return document
     return {
-        key: HIDDEN if isinstance(value, str) and _TELLING.search(str(key)) else hide(value)
+        key: HIDDEN if value is not None and _TELLING.search(str(key)) else hide(value)
         for key, value in document.items()
     }

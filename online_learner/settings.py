@@ -28,7 +28,7 @@ from pydantic_settings import (
 
 from online_learner.errors import ConfigError, did_you_mean, known_fields
 from online_learner.schema import Task, label_key
-from online_learner.secret import STORE_VARIABLES, given, shown
+from online_learner.secret import STORE_VARIABLES, from_environment, shown
 
 
 def _distinct(labels: list[bool | int | str] | None) -> list[bool | int | str] | None:
@@ -202,7 +202,7 @@ class ModelSpec(Section):
 def _without_password(store: str) -> str:
     """Return a store's URL as it may be written down; only the environment may give a password."""
     url = shown(store)
-    if url != store and store not in map(given, STORE_VARIABLES):
+    if url != store and store not in map(from_environment, STORE_VARIABLES):
         raise ValueError(
             "a password does not belong here: give the whole URL in OL_STORE or REDIS_URL, or in a "
             "file that OL_STORE_FILE or REDIS_URL_FILE names"
@@ -284,9 +284,9 @@ class Settings(BaseSettings):
     def parse(cls, document: dict[str, Any], *, name: str = "configuration") -> Settings:
         """Check a document that has been read already; the environment wins over it."""
         document = {str(key): value for key, value in document.items()}
-        url = given("OL_STORE")
+        url = from_environment("OL_STORE")
         if url is None and document.get("store", "auto") == "auto":
-            url = given("REDIS_URL")
+            url = from_environment("REDIS_URL")
         if url is not None:
             document["store"] = url
         try:

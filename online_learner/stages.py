@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
-from online_learner.admit import Admission
 from online_learner.errors import ConfigError
 from online_learner.ids import Keyring
+from online_learner.ingest import Admission
 from online_learner.inputs import Inputs
 from online_learner.journal import Journal
 from online_learner.learn import Trainer

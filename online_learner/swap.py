@@ -110,7 +110,7 @@ class Follower:
         return True
 
     def _open(self, blob: bytes) -> Learner | Ranker:
-        return unpack_state(blob, self._like)[0]
+        return unpack_state(blob, self._like)
 
     async def _bundle(self, aliases: Aliases, left_out: dict[str, Exception]) -> Bundle:
         latest = self._lineage_latest(aliases)

@@ -122,7 +122,9 @@ def build_gateway(args: dict[str, Any]) -> Application:
 
     async def write(store: Store, keyring: Keyring) -> None:
         await config.publish_settings(store, keyring, settings)
-        await auth.allow_ours(store, auth.given("OL_API_KEY"), name="OL_API_KEY")
+        await auth.allow_environment_keys(
+            store, auth.key_from_environment("OL_API_KEY"), name="OL_API_KEY"
+        )
 
     _publish(settings, write)
     replicas = int(args.get("replicas", settings.gateways))

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from online_learner.errors import ConfigError
-from online_learner.secret import kept
+from online_learner.secret import read_or_create
 
 TOKEN_FILE = "ray_token"  # noqa: S105  # a file in the data directory
 _INGRESS_PORTS = 40
@@ -26,7 +26,7 @@ def prepare(profile: str, folder: Path, data_dir: Path) -> None:
     """Set it all, with Ray's token in a file in `data_dir` and HAProxy's own files in `folder`."""
     for name in _GIVEN:
         os.environ.pop(name, None)
-    kept(data_dir / TOKEN_FILE, lambda: secrets.token_hex(32))
+    read_or_create(data_dir / TOKEN_FILE, lambda: secrets.token_hex(32))
     os.environ.update(_alone(data_dir / TOKEN_FILE))
     os.environ.update(_fast(folder / "h") if profile == "fast" else _PLAIN)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,11 +19,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from online_learner import limits
 from online_learner.auth import Credential
-from online_learner.errors import RateLimited, ServiceError, Unauthorized, Unavailable
+from online_learner.errors import (
+    RateLimited,
+    ServiceError,
+    Unauthorized,
+    Unavailable,
+    rationed,
+)
 from online_learner.ids import Address
-from online_learner.ingest import Receipt
+from online_learner.ingest import OWN, Receipt, Speaker, limits
 from online_learner.render import render
 from online_learner.requests import (
     FeedbackBatchRequest,
@@ -37,7 +43,6 @@ from online_learner.requests import (
     read_feedback,
 )
 from online_learner.schema import Prediction
-from online_learner.speaker import OWN, Speaker
 from online_learner.stages import Stages
 from serve_app.access import admitted, is_anonymous, needs
 from serve_app.cors import Cors
@@ -48,7 +53,9 @@ from serve_app.http import (
     idempotency_key,
     json_response,
     lost,
+    off_loop,
     parse,
+    told,
     wrong_method,
 )
 from serve_app.operator_api import describe, operator_api
@@ -57,6 +64,7 @@ from serve_app.service import Service
 T = TypeVar("T")
 R = TypeVar("R")
 
+PLACES_AN_ITEM = 5  # of a batch that its error names
 LARGE_BYTES = 1 << 14  # a body that may take a while whatever the requests before it took
 
 
@@ -67,6 +75,8 @@ def create_app(store_url: str, data_dir: str) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.service = await Service.open(store_url, Path(data_dir))
         operators.state.service = app.state.service
+        gc.collect()
+        gc.freeze()  # a large body makes many objects: no pass over all that was loaded before
         try:
             yield
         finally:
@@ -120,7 +130,7 @@ def service_of(request: Request) -> Service:
 async def predict(request: Request) -> Response:
     """Answer one request; the answer is in the log before it leaves."""
     service, credential, room, body = await _opened(request)
-    asked = parse(PredictRequest, body)
+    asked = await off_loop(lambda sent: parse(PredictRequest, sent), body)
     [record] = await _compute(room, room.predictor.answer, [asked], body)
     [answer] = await _log(service, credential, room, [record])
     return json_response(answer)
@@ -130,10 +140,7 @@ async def predict(request: Request) -> Response:
 async def predict_batch(request: Request) -> Response:
     """Answer several requests; all are logged in one round trip, errors stand in their places."""
     service, credential, room, body = await _opened(request)
-    batch = parse(PredictBatchRequest, body)
-    asked: list[PredictRequest | ServiceError] = [
-        _item(lambda sent: check(PredictRequest, sent), item) for item in batch.instances
-    ]
+    asked = await off_loop(_instances, body)
     valid = [item for item in asked if isinstance(item, PredictRequest)]
     work = _in_its_place(room.predictor.answer)
     records = await _compute(room, work, valid, body) if valid else []
@@ -144,18 +151,20 @@ async def predict_batch(request: Request) -> Response:
     results = [
         outcome if isinstance(outcome, ServiceError) else next(answers) for outcome in outcomes
     ]
-    told = [
-        result.under(index).problem() if isinstance(result, ServiceError) else result
-        for index, result in enumerate(results)
-    ]
-    return json_response({"predictions": told})
+    return json_response({"predictions": told(results, lambda answer: answer)})
+
+
+def _instances(body: bytes) -> list[PredictRequest | ServiceError]:
+    return _each(
+        lambda sent: check(PredictRequest, sent), parse(PredictBatchRequest, body).instances
+    )
 
 
 @needs("predict")
 async def log_answer(request: Request) -> Response:
     """Log an answer that was made elsewhere; feedback on it joins."""
     service, credential, room, body = await _opened(request)
-    asked = read_chat(parse(LogRequest, body))
+    asked = await off_loop(lambda sent: read_chat(parse(LogRequest, sent)), body)
     [record] = await _compute(room, room.predictor.record, [asked], body)
     [answer] = await _log(service, credential, room, [record])
     return json_response(answer)
@@ -165,7 +174,8 @@ async def log_answer(request: Request) -> Response:
 async def score(request: Request) -> Response:
     """Return the rewards that a reward model gives to some outputs; nothing is logged."""
     _, _, room, body = await _opened(request)
-    [found] = await _compute(room, room.predictor.score, [parse(ScoreRequest, body)], body)
+    asked = await off_loop(lambda sent: parse(ScoreRequest, sent), body)
+    [found] = await _compute(room, room.predictor.score, [asked], body)
     return json_response(found)
 
 
@@ -266,7 +276,8 @@ async def _by_id_alone(request: Request, no_key: Unauthorized) -> Response:
 
 async def _accepted(service: Service, speaker: Speaker, request: Request, body: bytes) -> Response:
     key = idempotency_key(request)
-    receipt = await service.ingest.accept(parse_feedback(body), speaker, key=key)
+    asked = await off_loop(parse_feedback, body)
+    receipt = await service.ingest.accept(asked, speaker, key=key)
     return json_response(receipt.render(), 202, receipt.headers)
 
 
@@ -274,11 +285,9 @@ async def _accepted(service: Service, speaker: Speaker, request: Request, body: 
 async def feedback_batch(request: Request) -> Response:
     """Accept several signals, each by itself."""
     service, speaker, body = await _heard(request)
-    batch = parse(FeedbackBatchRequest, body)
-    signals: list[FeedbackRequest | ServiceError] = [
-        _item(read_feedback, item) for item in batch.items
-    ]
-    results = await service.ingest.accept_many(signals, speaker)
+    with rationed(PLACES_AN_ITEM):
+        signals = await off_loop(_items, body)
+        results = await service.ingest.accept_many(signals, speaker)
     refused = [result for result in results if isinstance(result, Unavailable | RateLimited)]
     if len(refused) == len(results):
         raise refused[0]
@@ -289,22 +298,21 @@ async def feedback_batch(request: Request) -> Response:
             "accepted": statuses.count("accepted"),
             "duplicates": statuses.count("duplicate"),
             "rejected": len(results) - len(statuses),
-            "results": [
-                found.render() if isinstance(found, Receipt) else found.under(index).problem()
-                for index, found in enumerate(results)
-            ],
+            "results": told(results, Receipt.render),
         },
         202,
         limits.headers(limits.fullest(s for receipt in receipts for s in receipt.standings)),
     )
 
 
-def _item(read: Callable[[Any], R], item: Any) -> R | ServiceError:
-    """Check one item of a batch; returns it, or the error in its place."""
-    try:
-        return read(item)
-    except ServiceError as error:
-        return error
+def _items(body: bytes) -> list[FeedbackRequest | ServiceError]:
+    return _each(read_feedback, parse(FeedbackBatchRequest, body).items)
+
+
+def _each(read: Callable[[Any], R], items: list[Any]) -> list[R | ServiceError]:
+    """Check the items of a batch, each by itself; returns the errors in their places."""
+    with rationed(PLACES_AN_ITEM):
+        return [_in_its_place(read)(item) for item in items]
 
 
 async def _heard(request: Request) -> tuple[Service, Speaker, bytes]:

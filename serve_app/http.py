@@ -9,7 +9,7 @@ import asyncio
 import functools
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias, TypeVar
 from uuid import uuid4
 
@@ -34,9 +34,13 @@ from online_learner.requests import MAX_NAME, check, read_json
 log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R")
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 PROBLEM = "application/problem+json"
+LARGE_BYTES = 1 << 16  # of a body that is read on a thread
+MAX_TOLD = 1 << 15  # bytes of the errors in a batch that are told in full
+_ALONE = "send it alone to be told more"
 _KEY = re.compile(rf"[ -~]{{0,{MAX_NAME}}}")
 _ID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
@@ -170,9 +174,7 @@ async def _read(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise too_large
-    if declared:
-        return await request.body()
-    parts, size = [], 0
+    parts, size = [], 0  # counted in any case: what comes in chunks may be longer than declared
     async for part in request.stream():
         size += len(part)
         if size > limit:
@@ -184,3 +186,30 @@ async def _read(request: Request, limit: int) -> bytes:
 def parse(model: type[M], body: bytes) -> M:
     """Check a body against a model; raises a `ServiceError` that names every place."""
     return check(model, read_json(body))
+
+
+async def off_loop(read: Callable[[bytes], R], body: bytes) -> R:
+    """Read a body, on a thread where it is so large that it would hold up the event loop."""
+    if len(body) > LARGE_BYTES:
+        return await asyncio.to_thread(read, body)
+    return read(body)
+
+
+def told(results: Iterable[R | ServiceError], render: Callable[[R], Any]) -> list[Any]:
+    """Return the results of a batch as its client gets them, an error as a problem in its place.
+
+    The errors after the first `MAX_TOLD` bytes of them have their status and code alone.
+    """
+    found, left = [], MAX_TOLD
+    for index, result in enumerate(results):
+        if not isinstance(result, ServiceError):
+            found.append(render(result))
+            continue
+        item = result.under(index).problem()
+        size = len(to_json(item))
+        if size > left:
+            item |= {"detail": _ALONE, "errors": []}
+        else:
+            left -= size
+        found.append(item)
+    return found

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import importlib
 import io
-import json
 import logging
 import os
 import secrets
@@ -25,7 +24,8 @@ from typing import Any, TextIO
 from online_learner import auth, config
 from online_learner.errors import ConfigError, Unavailable
 from online_learner.ids import Keyring
-from online_learner.secret import kept
+from online_learner.note import NOTE, Note
+from online_learner.secret import read_or_create
 from online_learner.settings import Settings
 from online_learner.stages import check_model
 from online_learner.store import Health, Store, open_store
@@ -36,23 +36,10 @@ READY_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Note):
     """Where the running system is, the key that it takes, and what is wrong with its store."""
 
-    url: str
-    key: str
-    store: str
-    pid: int
     warning: str = ""
-
-    def write(self, data_dir: Path) -> None:
-        """Leave a note for the command line, readable by this user only."""
-        path = data_dir / "endpoint.json"
-        handle = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-        with os.fdopen(handle, "w") as file:
-            json.dump(
-                {"url": self.url, "key": self.key, "store": self.store, "pid": self.pid}, file
-            )
 
 
 @contextlib.contextmanager
@@ -78,14 +65,16 @@ def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000) ->
             check_model(spec)
         store_url = stack.enter_context(_store(settings))
         settings = settings.model_copy(update={"store": store_url})
-        key = auth.given("OL_API_KEY") or kept(settings.data_dir / "api_key", auth.new_key)
+        key = auth.key_from_environment("OL_API_KEY") or read_or_create(
+            settings.data_dir / "api_key", auth.new_key
+        )
         health = asyncio.run(_prepare(settings, key))
         warning = "" if health.reliable else health.sentence()
         endpoint = Endpoint(f"http://{host}:{port}", key, store_url, os.getpid(), warning)
         stack.enter_context(_ray(settings, folder, host, port))
         _wait_until_ready(endpoint.url)
         endpoint.write(settings.data_dir)
-        stack.callback((settings.data_dir / "endpoint.json").unlink, missing_ok=True)
+        stack.callback((settings.data_dir / NOTE).unlink, missing_ok=True)
         yield endpoint
 
 
@@ -146,7 +135,7 @@ def _store(settings: Settings) -> Iterator[str]:
 async def _prepare(settings: Settings, key: str) -> Health:
     async with await open_store(settings.store) as store:
         await config.publish(store, Keyring.load(settings.data_dir), settings)
-        await auth.allow_ours(store, key, name="up")
+        await auth.allow_environment_keys(store, key, name="up")
         return store.health
 
 

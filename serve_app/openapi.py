@@ -30,7 +30,7 @@ from serve_app import replies
 from serve_app.access import Need, declared
 from serve_app.http import PROBLEM
 from serve_app.session import COOKIE, TOKEN_HEADER
-from serve_app.session_api import Told
+from serve_app.session_api import SessionInfo
 
 Document: TypeAlias = dict[str, Any]
 Schemas: TypeAlias = dict[tuple[str, str, str], Document]  # by method, path, and `body` or `reply`
@@ -72,57 +72,57 @@ def operations(bodies: Mapping[str, Any]) -> dict[tuple[str, str], Operation]:
     """
 
     def operate(path: str) -> Operation:
-        return Operation(replies.Operated, (409, 503), bodies[path])
+        return Operation(replies.AliasesResponse, (409, 503), bodies[path])
 
     def release(path: str) -> Operation:
-        return Operation(replies.Released, (409, 503), bodies[path], 202)
+        return Operation(replies.ReleaseResponse, (409, 503), bodies[path], 202)
 
     model = "/v1/models/{model}"
     return {
         ("POST", f"{model}/predict"): Operation(
-            replies.Answered,
+            replies.PredictResponse,
             body=PredictRequest,
             title="Predict",
             example={"features": {"length": 20, "text": "hello", "long": False}},
         ),
         ("POST", f"{model}/predict_batch"): Operation(
-            replies.AnsweredBatch,
+            replies.PredictBatchResponse,
             body=PredictBatchRequest,
             title="Predict several",
             example={"instances": [{"features": {"length": 20}}, {"features": {"length": 3}}]},
         ),
         ("POST", f"{model}/log"): Operation(
-            replies.Answered,
+            replies.PredictResponse,
             body=LogRequest,
             title="Log an answer that was made elsewhere",
             example={"prompt": "2 + 2?", "outputs": [{"id": "0", "text": "4"}]},
         ),
         ("POST", f"{model}/score"): Operation(
-            replies.Scored,
+            replies.ScoreResponse,
             body=ScoreRequest,
             title="Score outputs by the reward model",
             example={"prompt": "2 + 2?", "outputs": ["4", "5"]},
         ),
         ("POST", "/v1/feedback"): Operation(
-            replies.Taken,
+            replies.FeedbackReceipt,
             (404, 410, 429, 503),
             ONE | SeveralSignals,
             202,
-            title="Say something of an answer",
+            title="Give feedback on one answer",
             example={"prediction_id": "x" * 50, "kind": "thumbs", "value": True},
         ),
         ("POST", "/v1/feedback_batch"): Operation(
-            replies.TakenBatch,
+            replies.FeedbackBatchResponse,
             (429, 503),
             FeedbackBatchRequest,
             202,
-            title="Say several things, of any answers",
+            title="Give feedback in a batch",
             example={"items": [{"prediction_id": "x" * 50, "kind": "thumbs", "value": True}]},
         ),
-        ("GET", "/v1/feedback/{feedback_id}"): Operation(replies.Followed),
-        ("GET", "/v1/predictions/{prediction_id}"): Operation(replies.Story),
+        ("GET", "/v1/feedback/{feedback_id}"): Operation(replies.FeedbackStatus),
+        ("GET", "/v1/predictions/{prediction_id}"): Operation(replies.PredictionDetail),
         ("GET", "/v1/models"): Operation(replies.Models),
-        ("GET", model): Operation(replies.ModelTold),
+        ("GET", model): Operation(replies.ModelStatus),
         ("GET", f"{model}/versions"): Operation(replies.Versions),
         ("GET", f"{model}/verdicts"): Operation(replies.Verdicts),
         ("GET", f"{model}/evidence"): Operation(replies.Evidence),
@@ -137,12 +137,12 @@ def operations(bodies: Mapping[str, Any]) -> dict[tuple[str, str], Operation]:
         ("POST", f"{model}/quarantine/{{feedback_id}}/release"): release(
             f"{model}/quarantine/{{feedback_id}}/release"
         ),
-        ("POST", "/v1/session"): Operation(Told, ()),
-        ("GET", "/v1/session"): Operation(Told, ()),
+        ("POST", "/v1/session"): Operation(SessionInfo, ()),
+        ("GET", "/v1/session"): Operation(SessionInfo, ()),
         ("DELETE", "/v1/session"): Operation(None, (), status=204),
-        ("GET", "/livez"): Operation(replies.Live, (), title="The process serves"),
+        ("GET", "/livez"): Operation(replies.Liveness, (), title="The process serves"),
         ("GET", "/readyz"): Operation(
-            replies.Ready, (), title="Store, weights, learners and gatekeepers are there"
+            replies.Readiness, (), title="Store, weights, learners and gatekeepers are there"
         ),
         ("GET", "/openapi.json"): Operation(dict[str, Any], (), title="This document"),
     }

@@ -13,7 +13,7 @@ from online_learner.schema import Aliases, Flag, Output, Prediction, Settled, Ve
 from online_learner.store import Durability
 
 
-class Place(BaseModel):
+class ErrorItem(BaseModel):
     """One place of a body that is wrong; the pointer ends before a key that is not one of ours."""
 
     pointer: str
@@ -30,22 +30,23 @@ class Problem(BaseModel):
     detail: str
     instance: str
     code: str
-    errors: list[Place]
+    errors: list[ErrorItem]
     retryable: bool
     request_id: str
+    retry_after_s: int | None = None  # there with a Retry-After
 
 
 # --- answers ----------------------------------------------------------------------------------
 
 
-class AskTold(BaseModel):
+class AskInfo(BaseModel):
     """Why a label is asked for; without scope `read` the reason is `label`, and nothing more."""
 
     reason: Literal["audit", "uncertain", "label"]
     probability: float | None
 
 
-class Ranked(BaseModel):
+class RankedOption(BaseModel):
     """One option of a ranking, in the order shown."""
 
     id: str
@@ -54,7 +55,7 @@ class Ranked(BaseModel):
     propensity: float
 
 
-class Answered(BaseModel):
+class PredictResponse(BaseModel):
     """One answer. `prediction_id` is null where it could not be logged (`on_store_down`)."""
 
     prediction_id: str | None
@@ -66,21 +67,21 @@ class Answered(BaseModel):
     scores: dict[str, float]
     uncertainty: float
     propensity: float
-    ask: AskTold | None
+    ask: AskInfo | None
     flags: list[Flag]
     blocked: bool
     feedback_expires_at: str | None
-    ranking: list[Ranked] = []
+    ranking: list[RankedOption] = []
     model_version: str = ""
 
 
-class AnsweredBatch(BaseModel):
+class PredictBatchResponse(BaseModel):
     """Answers in the order of the instances; an error stands in its place."""
 
-    predictions: list[Answered | Problem]
+    predictions: list[PredictResponse | Problem]
 
 
-class Scored(BaseModel):
+class ScoreResponse(BaseModel):
     """Rewards in the order of the outputs."""
 
     model: str
@@ -92,7 +93,7 @@ class Scored(BaseModel):
 # --- feedback ---------------------------------------------------------------------------------
 
 
-class SignalTaken(BaseModel):
+class SignalReceipt(BaseModel):
     """One of several signals."""
 
     kind: str
@@ -100,7 +101,7 @@ class SignalTaken(BaseModel):
     status: str
 
 
-class Taken(BaseModel):
+class FeedbackReceipt(BaseModel):
     """A receipt: what was said is as durable as it says. A dry run has no `feedback_id`."""
 
     feedback_id: str | None
@@ -108,19 +109,19 @@ class Taken(BaseModel):
     model: str
     status: str
     durability: Durability
-    signals: list[SignalTaken] = []
+    signals: list[SignalReceipt] = []
 
 
-class TakenBatch(BaseModel):
+class FeedbackBatchResponse(BaseModel):
     """Receipts in the order of the items; an error stands in its place."""
 
     accepted: int
     duplicates: int
     rejected: int
-    results: list[Taken | Problem]
+    results: list[FeedbackReceipt | Problem]
 
 
-class ServedFirst(BaseModel):
+class ServedBy(BaseModel):
     """The first answer that rests on a signal."""
 
     version: int
@@ -137,7 +138,7 @@ class ReleasedBy(BaseModel):
     waiting: bool
 
 
-class Fate(BaseModel):
+class FeedbackOutcome(BaseModel):
     """What became of a signal."""
 
     status: Literal["accepted", "learned", "kept", "quarantined", "rolled_back"]
@@ -146,10 +147,10 @@ class Fate(BaseModel):
     step: int = 0
     learned_at: float = 0.0
     version: int | None = None
-    served: ServedFirst | None = None
+    served: ServedBy | None = None
 
 
-class Followed(Fate):
+class FeedbackStatus(FeedbackOutcome):
     """A signal, and what became of it."""
 
     feedback_id: str
@@ -161,7 +162,7 @@ class Followed(Fate):
     released: ReleasedBy | None = None
 
 
-class Listed(Fate):
+class FeedbackItem(FeedbackOutcome):
     """A signal in a list; `released` tells whether its release waits for the learner."""
 
     feedback_id: str
@@ -178,19 +179,19 @@ class Listed(Fate):
 class FeedbackPage(BaseModel):
     """Signals, oldest first; `next` is where to go on."""
 
-    feedback: list[Listed]
+    feedback: list[FeedbackItem]
     next: str | None
 
 
 class QuarantinePage(BaseModel):
     """What was set aside or rolled back, oldest first; `next` is where to go on."""
 
-    quarantine: list[Listed]
+    quarantine: list[FeedbackItem]
     next: str | None
 
 
-class Said(Fate):
-    """A signal in the story of an answer."""
+class PredictionFeedbackItem(FeedbackOutcome):
+    """A signal about one answer, and what became of it."""
 
     feedback_id: str
     kind: str
@@ -200,11 +201,11 @@ class Said(Fate):
     released: ReleasedBy | None = None
 
 
-class Story(BaseModel):
+class PredictionDetail(BaseModel):
     """One answer, what was said of it, and why its version was live."""
 
     prediction: Prediction
-    feedback: list[Said]
+    feedback: list[PredictionFeedbackItem]
     learned_by: list[int]
     live_because: Verdict | None
 
@@ -220,7 +221,7 @@ class Memory(BaseModel):
     state: Literal["ok", "tight", "full"]
 
 
-class StoreTold(BaseModel):
+class StoreStatus(BaseModel):
     """What the store promises."""
 
     durability: Durability
@@ -230,7 +231,7 @@ class StoreTold(BaseModel):
     memory: Memory | None
 
 
-class Parts(BaseModel):
+class ModelReadiness(BaseModel):
     """What of one model is there."""
 
     weights: bool
@@ -238,21 +239,21 @@ class Parts(BaseModel):
     gatekeeper: bool
 
 
-class Ready(StoreTold):
+class Readiness(StoreStatus):
     """What readiness rests on."""
 
     ready: bool
-    models: dict[str, Parts]
+    models: dict[str, ModelReadiness]
     refused: list[str] = []  # states that are not taken: changed, or written with another secret
 
 
-class Live(BaseModel):
+class Liveness(BaseModel):
     """The process serves."""
 
     live: Literal[True]
 
 
-class Beat(BaseModel):
+class Heartbeat(BaseModel):
     """When a writer last showed that it is alive."""
 
     pid: int
@@ -260,7 +261,7 @@ class Beat(BaseModel):
     trouble: str = ""  # why it cannot go on
 
 
-class Gate(BaseModel):
+class GateStatus(BaseModel):
     """How many audits have settled, and what is under test."""
 
     answered: int
@@ -268,7 +269,7 @@ class Gate(BaseModel):
     tests: list[dict[str, JsonValue]]
 
 
-class Status(BaseModel):
+class ModelSummary(BaseModel):
     """Who answers, what is tested, how far the learner is; little before the model is founded."""
 
     model: str
@@ -279,21 +280,22 @@ class Status(BaseModel):
     aliases: Aliases | None = None
     learned: int = 0
     state_digest: str | None = None
+    differs: int | None = None  # step from which on the weights are not those recorded
     lag_ms: int = 0
-    gate: Gate | None = None
+    gate: GateStatus | None = None
     trimmed: dict[str, str] = {}
-    learner: Beat | None = None
-    gatekeeper: Beat | None = None
+    learner: Heartbeat | None = None
+    gatekeeper: Heartbeat | None = None
 
 
-class ModelTold(Status, StoreTold):
+class ModelStatus(ModelSummary, StoreStatus):
     """One model, and what the store promises."""
 
 
-class Models(StoreTold):
+class Models(StoreStatus):
     """All models."""
 
-    models: list[Status]
+    models: list[ModelSummary]
 
 
 class Versions(BaseModel):
@@ -302,7 +304,7 @@ class Versions(BaseModel):
     versions: list[Version]
 
 
-class VerdictTold(Verdict):
+class VerdictEntry(Verdict):
     """A decision, and its place in the log."""
 
     id: str
@@ -311,10 +313,10 @@ class VerdictTold(Verdict):
 class Verdicts(BaseModel):
     """Decisions."""
 
-    verdicts: list[VerdictTold]
+    verdicts: list[VerdictEntry]
 
 
-class SettledTold(Settled):
+class EvidenceEntry(Settled):
     """A settled audit, and its place in the log."""
 
     id: str
@@ -323,10 +325,10 @@ class SettledTold(Settled):
 class Evidence(BaseModel):
     """Settled audits, oldest first."""
 
-    evidence: list[SettledTold]
+    evidence: list[EvidenceEntry]
 
 
-class Waiting(BaseModel):
+class QueueItem(BaseModel):
     """An answer that waits for a label. Times are in seconds since 1970."""
 
     prediction_id: str
@@ -341,10 +343,10 @@ class Queue(BaseModel):
     """Answers that wait for a label."""
 
     lane: str
-    queue: list[Waiting]
+    queue: list[QueueItem]
 
 
-class Operated(BaseModel):
+class AliasesResponse(BaseModel):
     """Who answers now, or would, and the verdict that is in the log of it."""
 
     dry_run: bool
@@ -352,7 +354,7 @@ class Operated(BaseModel):
     verdict: Verdict
 
 
-class Released(BaseModel):
+class ReleaseResponse(BaseModel):
     """What is learned after all, or would be."""
 
     dry_run: bool

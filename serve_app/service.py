@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from online_learner import config
-from online_learner.admit import Admission
 from online_learner.auth import Keychain
 from online_learner.errors import (
     NotFound,
@@ -26,7 +25,7 @@ from online_learner.errors import (
     trace,
 )
 from online_learner.ids import Address, Keyring, Kind, model_hash
-from online_learner.ingest import Ingest
+from online_learner.ingest import Admission, Ingest
 from online_learner.settings import Settings
 from online_learner.stages import Stages
 from online_learner.store import Health, Store, open_store
@@ -159,6 +158,8 @@ class Service:
             if model in self.rooms:
                 return
         except Exception as error:
+            if model in self.rooms:
+                raise
             log.warning("'%s' has no weights yet; the poll tries again\n%s", model, trace(error))
         self._close_room(model)
         self.rooms[model], self.admissions[model] = room, admission

@@ -13,13 +13,26 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import ValidationError
+from redis.exceptions import ResponseError
+
 from online_learner import config
-from online_learner.errors import ConfigError, Conflict, Fenced, StateError, Unavailable, trace
+from online_learner.errors import (
+    ConfigError,
+    Conflict,
+    Fenced,
+    NotFound,
+    StateError,
+    Unavailable,
+    trace,
+)
 from online_learner.ids import Keyring
+from online_learner.retain import Retention
 from online_learner.settings import ModelSpec
 from online_learner.stages import Stages
 from online_learner.store import Store, open_store
@@ -33,10 +46,20 @@ BEAT_EXPIRES_S = 5
 STUCK_S = 120.0
 PATIENCE_S = 60.0  # for a store that does not answer when the writer starts
 LEAST_WAIT_S, MOST_WAIT_S = 0.5, 30.0  # between attempts at a state that is refused
+# What lies in the store is not what it should be: any other process would meet it, too.
+REFUSED = (StateError, ConfigError, NotFound, RecursionError, ResponseError, ValidationError)
 
 
 class Stage(Protocol):
-    """A stage with a single writer: `learn.Trainer`, `promote.Gatekeeper`."""
+    """A stage with a single writer: `learn.Trainer`, `promote.Gatekeeper`.
+
+    Attributes
+    ----------
+    alive
+        Awaited by the stage, in a turn that takes long, whenever it has come further.
+    """
+
+    alive: Callable[[], Awaitable[None]] | None
 
     async def turn(self, *, block_ms: int | None = None) -> int:
         """Do what there is to do; wait for it up to `block_ms`."""
@@ -67,8 +90,9 @@ class Writer:
         self._data_dir = Path(data_dir)
         self._pick = pick
         self._came_around = time.monotonic()
-        self._beat_at = 0.0
+        self._beat_at = self._shown_at = 0.0
         self._trouble = ""
+        self._untrimmed = ""
         self._failure: BaseException | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name=role, daemon=True)
@@ -98,29 +122,44 @@ class Writer:
         async with await opening as store:
             keyring = Keyring.load(self._data_dir)
             place, stages, stage, wait_s = None, None, None, LEAST_WAIT_S
+            retention: Retention | None = None
             while not self._stopping.is_set():
                 self._came_around = time.monotonic()
                 try:
                     found = await self._beat(store, keyring, place)
                     if stages is None or found != place:
+                        if retention is None or found != place:
+                            retention = Retention(store, self.model, window_s=found[1])
                         place = found
                         stages = self._stages(store, keyring, *place)
                         stage = self._pick(stages)
+                        stage.alive = partial(self._alive, store)
                     assert stage is not None
                     await stage.turn(block_ms=BLOCK_MS)
                     self._trouble, wait_s = "", LEAST_WAIT_S
-                    if self.role == "gatekeeper":
-                        await stages.retention.trim_when_due()
-                except (StateError, ConfigError, RecursionError) as error:
-                    stages = None  # any other process would meet it, too
+                except REFUSED as error:
+                    stages = None
                     await self._wait_out(store, error, wait_s)
                     wait_s = min(MOST_WAIT_S, 2 * wait_s)
                 except Fenced as error:
                     log.warning("%s; standing by", error)
                     await self._stand_by(store)
+                    continue  # the successor trims
                 except (Unavailable, Conflict) as error:
                     log.warning("%s of '%s': %s", self.role, self.model, error)
                     await asyncio.sleep(0.2)
+                if self.role == "gatekeeper" and retention is not None:
+                    await self._trim(retention)
+
+    async def _trim(self, retention: Retention) -> None:
+        """Trim where that is due, be the stage in trouble or not; a failure is logged once."""
+        try:
+            if await retention.trim_when_due():
+                self._untrimmed = ""
+        except (*REFUSED, Unavailable) as error:
+            if self._untrimmed != str(error):
+                self._untrimmed = str(error)
+                log.error("nothing of '%s' is trimmed: %s", self.model, error)  # noqa: TRY400
 
     def _stages(self, store: Store, keyring: Keyring, spec: ModelSpec, window_s: float) -> Stages:
         trains = self.role == "learner"
@@ -138,21 +177,32 @@ class Writer:
         self._beat_at = now
         return settings.model(self.model), settings.window_s
 
+    async def _alive(self, store: Store) -> None:
+        """Show within a long turn, too, that the writer is alive."""
+        self._came_around = time.monotonic()
+        if self._came_around - self._shown_at >= BEAT_S:
+            with contextlib.suppress(Unavailable):
+                await self._show(store)
+
     async def _show(self, store: Store) -> None:
         """Write the heartbeat, with what keeps the writer from working, if anything does."""
         key = Keys(self.model).heartbeat(self.role)
         beat = json.dumps({"pid": os.getpid(), "at": time.time(), "trouble": self._trouble})
         await store.essential("SET", key, beat, "EX", BEAT_EXPIRES_S)
+        self._shown_at = time.monotonic()
 
     async def _wait_out(self, store: Store, error: Exception, wait_s: float) -> None:
         """Wait before another attempt, and be seen to live; the reason is logged once."""
-        if self._trouble != str(error):
-            self._trouble = str(error)
-            log.error("the %s of '%s' cannot go on: %s", self.role, self.model, error)
+        trouble = str(error)
+        if isinstance(error, ValidationError):  # its own words repeat the record
+            trouble = f"the store holds a {error.title} that this release cannot read"
+        if self._trouble != trouble:
+            self._trouble = trouble
+            log.error("the %s of '%s' cannot go on: %s", self.role, self.model, trouble)
         until = time.monotonic() + wait_s
         while time.monotonic() < until and not self._stopping.is_set():
             self._came_around = time.monotonic()
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(Unavailable, ResponseError):
                 await self._show(store)
             await asyncio.sleep(min(BEAT_S, wait_s))
 

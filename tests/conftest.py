@@ -2,7 +2,8 @@
 
 `server`, `data_dir` and `start_server` live for the session; `store`, `keyring`, `clock`,
 `make_settings`, `open_loop` and `loop` for one test. Whoever asks for `store`, `open_loop` or
-`loop` finds the server empty. `start_service` runs the HTTP application for the tests of one file.
+`loop` finds the server empty. `start_service` runs the HTTP application for the tests of one file;
+`http` and `bare` are clients of the `service` that a file makes with it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ import os
 import random
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,16 @@ from typing import Any
 import httpx2
 import hypothesis
 import pytest
-import uvicorn
+from the_service import Service, unused_port
 from the_stack import Stack
 from the_stack import start as start_stack
 from the_stack import stop as stop_stack
 
-from online_learner import auth, config
 from online_learner.ids import Keyring
 from online_learner.loop import Loop
 from online_learner.settings import Settings
 from online_learner.store import Store, embedded, open_store
 from online_learner.store.embedded import EmbeddedServer
-from serve_app.gateway import create_app
 
 hypothesis.settings.register_profile(
     "house", deadline=None, database=None, derandomize=True, print_blob=True
@@ -130,18 +128,16 @@ def start_server(
     with ExitStack() as running:
 
         def start(binary: str = "", **options: str) -> TcpServer:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
+            port = unused_port()
             home = tmp_path_factory.mktemp("server")
             known = {"port": str(port), "bind": "127.0.0.1", "dir": str(home), "save": ""}
             arguments = [part for k, v in (known | options).items() for part in (f"--{k}", v)]
             with (home / "log").open("wb") as log:
                 process = subprocess.Popen(
-                    [binary or embedded._binary(), *arguments],
+                    [binary or embedded.server_binary(), *arguments],
                     stdout=log,
                     stderr=log,
-                    preexec_fn=embedded._die_with_parent,  # noqa: PLW1509
+                    preexec_fn=embedded.die_with_parent,  # noqa: PLW1509
                 )
             server = TcpServer(f"redis://127.0.0.1:{options.get('port', port)}", process)
             running.callback(server.stop)
@@ -153,6 +149,12 @@ def start_server(
             return server
 
         yield start
+
+
+@pytest.fixture(name="unused_port")
+def _unused_port() -> int:
+    """Return a port that nobody listens on."""
+    return unused_port()
 
 
 @pytest.fixture
@@ -259,48 +261,6 @@ def eventually() -> Callable[..., Awaitable[None]]:
     return poll
 
 
-@dataclass(slots=True)
-class Service:
-    """The HTTP application under uvicorn, on a store of its own; learners run only in `turn`."""
-
-    data_dir: Path
-    settings: Settings
-    server: EmbeddedServer
-    key: str = "ol_test_key"
-    url: str = ""
-
-    async def turn(self) -> None:
-        """Learn all that has arrived, judge it, and move the aliases, for every model."""
-        async with await Loop.open(self.settings):
-            pass
-
-    async def prepare(self) -> None:
-        """Write configuration and key to the store, and found the models."""
-        async with await open_store(self.server.url) as opened:
-            await config.publish(opened, Keyring.load(self.data_dir), self.settings)
-            await auth.allow(opened, self.key, name="tester")
-        await self.turn()
-
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        """Run the application on a free port, on a thread with a loop of its own."""
-        app = create_app(self.server.url, str(self.data_dir))
-        web = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", ws="none"))
-        thread = threading.Thread(target=web.run, daemon=True)
-        thread.start()
-        deadline = time.monotonic() + 20
-        while not web.started:
-            assert thread.is_alive(), "the application did not start"
-            assert time.monotonic() < deadline, "the application did not start in time"
-            time.sleep(0.005)
-        self.url = f"http://127.0.0.1:{web.servers[0].sockets[0].getsockname()[1]}"
-        try:
-            yield
-        finally:
-            web.should_exit = True
-            thread.join(20)
-
-
 @pytest.fixture(scope="module")
 def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Service]]:
     """Return a factory of running services, each with a store of its own.
@@ -321,6 +281,20 @@ def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
         yield start
 
 
+@pytest.fixture
+def http(service: Service) -> Iterator[httpx2.Client]:
+    """Return a bare HTTP client of the file's own `service`, with the key."""
+    with service.client() as client:
+        yield client
+
+
+@pytest.fixture
+def bare(service: Service) -> Iterator[httpx2.Client]:
+    """Return a bare HTTP client of the file's own `service`, without a key; it keeps cookies."""
+    with service.client(key=None) as client:
+        yield client
+
+
 # --- the whole stack --------------------------------------------------------------------------
 
 
@@ -333,7 +307,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture
-async def http(stack: Stack) -> AsyncIterator[httpx2.AsyncClient]:
+async def stack_http(stack: Stack) -> AsyncIterator[httpx2.AsyncClient]:
     """Return a client of the running stack."""
     async with stack.client() as client:
         yield client

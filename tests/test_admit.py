@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 import pytest
 
-from online_learner.admit import Admission
 from online_learner.errors import Invalid
+from online_learner.ingest.admit import Admission
 from online_learner.requests import KINDS, read_feedback
 from online_learner.schema import Feedback, Option, Prediction, Task
 from online_learner.settings import ModelSpec

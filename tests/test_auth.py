@@ -20,6 +20,7 @@ from online_learner.auth.tokens import digest, is_mistyped
 from online_learner.cli import app
 from online_learner.cli.keys import seconds
 from online_learner.errors import ConfigError, Forbidden, Unauthorized, Unavailable
+from online_learner.note import Note
 from online_learner.store import Store, open_store
 
 FORM = re.compile(r"ol_[0-9A-Za-z]{49}")
@@ -74,7 +75,7 @@ def test_a_mistyped_key_is_known_as_such(place: int, other: str) -> None:
 
 @with_any(place=st.integers(3, 50))
 def test_swapped_characters_are_known_as_such(place: int) -> None:
-    """So are two that have changed places."""
+    """Two characters that have changed places are found without a lookup."""
     key = auth.new_key()
     typed = key[:place] + key[place + 1] + key[place] + key[place + 2 :]
     assert is_mistyped(typed) == (typed != key)
@@ -128,7 +129,7 @@ async def test_a_scope_that_is_missing_is_named(store: Store) -> None:
     "header", [None, "", "Bearer", "Bearer ", "Basic b2w=", "ol_x", "Bearer é"]
 )
 async def test_what_is_no_key_is_refused(store: Store, header: str | None) -> None:
-    """Nothing, another scheme, and text that nobody was given."""
+    """No header, another scheme, and text that nobody was given are refused."""
     await auth.create(store, name="web", scopes=("read",))
     with pytest.raises(Unauthorized, match="Authorization: Bearer ol_"):
         (await keychain_of(store)).open(header)
@@ -242,21 +243,11 @@ async def test_an_unknown_id_is_suggested(store: Store, end: Callable[..., Any])
 # --- keys of the environment ------------------------------------------------------------------
 
 
-def test_a_given_key_comes_by_variable_or_file(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """`OL_API_KEY`, or the file that `OL_API_KEY_FILE` names; both are one too many."""
-    assert auth.given("OL_API_KEY") is None
+def test_a_given_key_comes_by_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`OL_API_KEY_FILE` names the file that holds the key."""
     (tmp_path / "key").write_text(f"{LONG}\n")
     monkeypatch.setenv("OL_API_KEY_FILE", str(tmp_path / "key"))
-    assert auth.given("OL_API_KEY") == LONG
-    monkeypatch.setenv("OL_API_KEY", LONG)
-    with pytest.raises(ConfigError, match="both set"):
-        auth.given("OL_API_KEY")
-    monkeypatch.delenv("OL_API_KEY")
-    monkeypatch.setenv("OL_API_KEY_FILE", str(tmp_path / "nothing"))
-    with pytest.raises(ConfigError, match="OL_API_KEY_FILE cannot be read: No such file"):
-        auth.given("OL_API_KEY")
+    assert auth.key_from_environment("OL_API_KEY") == LONG
 
 
 @pytest.mark.parametrize(
@@ -273,7 +264,7 @@ def test_a_given_key_is_worth_it(monkeypatch: pytest.MonkeyPatch, key: str, word
     """Short ones, those that no header carries, and mistyped ones are refused unseen."""
     monkeypatch.setenv("OL_AUDIT_KEY", key)
     with pytest.raises(ConfigError, match=words) as refused:
-        auth.given("OL_AUDIT_KEY")
+        auth.key_from_environment("OL_AUDIT_KEY")
     assert key not in str(refused.value)
 
 
@@ -286,41 +277,44 @@ async def test_the_applications_key_is_no_auditors(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may do all but `audit`; a key for auditors is named in the environment."""
-    await auth.allow_ours(store, "ol_app", name="up")
+    await auth.allow_environment_keys(store, "ol_app", name="up")
     assert await scopes_of(store, "ol_app") == set(auth.SCOPES) - {"audit"}
     monkeypatch.setenv("OL_AUDIT_KEY", LONG)
-    await auth.allow_ours(store, None, name="up")
+    await auth.allow_environment_keys(store, "ol_app", name="up")
     assert await scopes_of(store, LONG) == {"feedback", "audit", "read"}
     assert await scopes_of(store, "ol_app") == set(auth.SCOPES) - {"audit"}
     with pytest.raises(ConfigError, match="give auditors another one"):
-        await auth.allow_ours(store, LONG, name="up")
+        await auth.allow_environment_keys(store, LONG, name="up")
 
 
 async def test_a_key_that_is_no_longer_given_ends(store: Store) -> None:
-    """Another key in its place puts it out; keys that were made otherwise stay."""
+    """Another key in its place puts it out, or none; keys that were made otherwise stay."""
     made, _ = await auth.create(store, name="web", scopes=("read",))
-    await auth.allow_ours(store, "ol_before", name="up")
-    await auth.allow_ours(store, "ol_after", name="up")
+    await auth.allow_environment_keys(store, "ol_before", name="up")
+    await auth.allow_environment_keys(store, "ol_after", name="up")
     refusal(await keychain_of(store), "ol_before")
     assert await scopes_of(store, made) == {"read"}
     assert await scopes_of(store, "ol_after") == set(auth.OWN)
+    await auth.allow_environment_keys(store, None, name="OL_API_KEY")
+    refusal(await keychain_of(store), "ol_after")
+    assert await scopes_of(store, made) == {"read"}
 
 
 async def test_a_given_key_is_revoked_for_good(store: Store) -> None:
     """A start with a revoked key is refused, and says so; it is rotated where it is given."""
-    await auth.allow_ours(store, "ol_app", name="up")
+    await auth.allow_environment_keys(store, "ol_app", name="up")
     [given] = await auth.keys(store)
     with pytest.raises(ConfigError, match="change it there"):
         await auth.rotate(store, given.id, grace_s=60)
     await auth.revoke(store, given.id)
     with pytest.raises(ConfigError, match="was revoked: give another"):
-        await auth.allow_ours(store, "ol_app", name="up")
+        await auth.allow_environment_keys(store, "ol_app", name="up")
 
 
 async def test_a_made_key_that_is_given_stays_as_it_was_made(store: Store) -> None:
     """`keys create` decides what it may do, also where it comes back by the environment."""
     key, made = await auth.create(store, name="web", scopes=("read",))
-    await auth.allow_ours(store, key, name="up")
+    await auth.allow_environment_keys(store, key, name="up")
     assert await auth.keys(store) == [made]
 
 
@@ -365,7 +359,7 @@ def test_a_key_is_shown_once(run: Callable[..., Result]) -> None:
 
 
 def test_a_key_is_rotated_by_its_id(run: Callable[..., Result]) -> None:
-    """Two keys of one holder, and the old one has an end."""
+    """The holder then has two keys, and the old one has an end."""
     run("create", "--name", "web", "--scope", "predict")
     [old] = listed(run)
     new = json.loads(run("rotate", old["id"], "--grace", "10m", "--json").stdout)
@@ -410,7 +404,7 @@ def test_the_store_is_that_of_the_service(
     assert [row["name"] for row in listed(run)] == ["web"]
     (tmp_path / "loop.yaml").unlink()
     (tmp_path / ".online_learner").mkdir()
-    (tmp_path / ".online_learner" / "endpoint.json").write_text(json.dumps({"store": server.url}))
+    Note("http://x", "ol_x", server.url, pid=1).write(tmp_path / ".online_learner")
     assert [row["name"] for row in listed(run)] == ["web"]
 
 

@@ -24,9 +24,10 @@ from typer.testing import CliRunner, Result
 from online_learner import auth
 from online_learner.cli import app, doctor, output
 from online_learner.cli.starting import _announce, _until_stopped
+from online_learner.note import Note
 from online_learner.settings import Settings
 from online_learner.store import open_store
-from online_learner.store.embedded import socket_path
+from online_learner.store.embedded import listens, socket_path
 from online_learner.store.probe import Health, Memory, Promise
 from serve_app.local import Endpoint
 
@@ -405,14 +406,6 @@ def test_no_service(
         monkeypatch.setenv("OL_URL", f"http://127.0.0.1:{unused_port}")
 
 
-@pytest.fixture
-def unused_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_up_explains_a_wrong_configuration(run: Callable[..., Result], here: Path) -> None:
     """A misspelt key stops `up` before anything is started."""
     (here / "loop.yaml").write_text("models: {}\ndata_dri: x\n")
@@ -487,8 +480,7 @@ def test_the_data_directory_of_the_configuration_is_known(
     """A service whose configuration here names another data directory is found."""
     (here / "loop.yaml").write_text("data_dir: elsewhere\nmodels: {}\n")
     (here / "elsewhere").mkdir()
-    note = {"url": service.url, "key": service.key}
-    (here / "elsewhere" / "endpoint.json").write_text(json.dumps(note))
+    Note(service.url, service.key, service.server.url, pid=1).write(here / "elsewhere")
     assert data(run("versions", "web", "--json"))
 
 
@@ -550,7 +542,7 @@ def test_a_terminal_gets_a_table(
 def test_up_says_aloud_that_its_store_is_not_durable(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """With the reason and the cure; where all is well, there is no warning."""
+    """`up` warns with the reason and the cure; where all is well, there is no warning."""
     settings = Settings.parse({"models": {}, "data_dir": tmp_path})
     health = Health(Promise("none", "it keeps no log", "switch it on"))
     for warning in ("", health.sentence()):
@@ -761,9 +753,7 @@ def test_doctor_sees_that_up_hangs(
     """Where `up` holds its lock and nothing answers, store and service are problems."""
     folder = here / ".online_learner"
     (folder / "store").mkdir(parents=True)
-    note = {"url": f"http://127.0.0.1:{unused_port}", "key": "ol_x"}
-    (folder / "endpoint.json").write_text(json.dumps(note))
-    (folder / "endpoint.json").chmod(0o600)
+    Note(f"http://127.0.0.1:{unused_port}", "ol_x", "unix:///x", pid=1).write(folder)
     with locked(folder / "up.lock"):
         found = examine(REFUSED)
     assert "has ended" in found["store"][0]["message"]
@@ -831,7 +821,7 @@ def test_up_stops_while_it_starts(
     out, err = command.communicate(timeout=30)
     assert command.returncode == OK, err
     assert out.splitlines()[-1] == "Stopped."
-    while doctor._listens(socket_path(log.parent)):  # the kernel tells it right after
+    while listens(socket_path(log.parent)):  # the kernel tells it right after
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert not doctor.is_locked(here / ".online_learner" / "up.lock")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from online_learner.client import (
 )
 from online_learner.client.place import locate
 from online_learner.errors import ConfigError
+from online_learner.note import Note
 from online_learner.store import open_store
 
 URL = "http://learner:8000"
@@ -234,14 +234,6 @@ def test_nobody_there(unused_port: int) -> None:
     named = rf"127\.0\.0\.1:{unused_port} after 2 attempts"
     with client, pytest.raises(NotReachable, match=named):
         client.predict("web", {})
-
-
-@pytest.fixture
-def unused_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_another_server_is_no_crash() -> None:
@@ -466,8 +458,7 @@ def note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / ".online_learner"
     folder.mkdir()
-    noted = {"url": "http://127.0.0.1:1234", "key": "ol_noted", "store": "unix:///x", "pid": 1}
-    (folder / "endpoint.json").write_text(json.dumps(noted))
+    Note("http://127.0.0.1:1234", "ol_noted", "unix:///x", pid=1).write(folder)
     return folder
 
 

@@ -90,7 +90,7 @@ def test_no_longer_wait_than_is_wanted(service: Any) -> None:
 
 
 async def test_of_a_batch_what_was_refused_is_sent_again_alone(service: Any, said: Any) -> None:
-    """Under the same keys, until all are taken; the receipts stand in their places."""
+    """Refused items go again under the same keys until taken; receipts keep their places."""
     wire = Counting()
     with Client(service.url, service.key, transport=wire) as client:
         answers = [client.predict("web", {"x": n}) for n in range(BURST + 1)]
@@ -301,7 +301,7 @@ async def test_a_client_comes_back_after_the_service_was_away(service: Any, wire
 
 
 async def test_a_connection_that_always_breaks_is_given_up(service: Any, wire: Wire) -> None:
-    """As many attempts as were wanted, and then an error that names the address."""
+    """After as many attempts as were wanted, the error names the address."""
     wire.faults = ["request"] * 10
     async with impatient(wire, service) as client:
         with pytest.raises(NotReachable, match="after 4 attempts"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from online_learner.cli.network import (
     network,
     store_access,
 )
+from online_learner.note import Note
 
 # Listens on one port of this machine and one of all of them, says which, and ends with its input.
 PROGRAM = """
@@ -65,7 +65,7 @@ def outside() -> str:
 
 
 def test_ports_of_a_whole_family_are_seen(talker: tuple[int, int, int]) -> None:
-    """The ports of children as well, and which of them other machines reach."""
+    """Ports of children are found as well, and those that other machines reach are told apart."""
     pid, private, public = talker
     found = {listener.port: listener for listener in listeners(family(pid))}
     assert set(found) == {private, public}
@@ -78,7 +78,7 @@ def test_ports_of_a_whole_family_are_seen(talker: tuple[int, int, int]) -> None:
     [("::", True), ("::1", False), ("::ffff:127.0.0.1", False), ("10.0.0.3", True)],
 )
 def test_what_counts_as_open(address: str, *, is_open: bool) -> None:
-    """All that is not loopback, in whichever form it is written."""
+    """Every address but loopback counts as open, in whichever form it is written."""
     assert Listener("x", address, 1).open == is_open
 
 
@@ -87,8 +87,7 @@ def test_doctor_tells_what_is_open(talker: tuple[int, int, int], tmp_path: Path)
     pid, private, public = talker
     told = {}
     for front in (public, private):
-        note = {"pid": pid, "url": f"http://127.0.0.1:{front}"}
-        (tmp_path / "endpoint.json").write_text(json.dumps(note))
+        Note(f"http://127.0.0.1:{front}", "ol_x", "unix:///x", pid).write(tmp_path)
         [count, told[front]] = network(tmp_path)
         assert (count.level, count.message[:2]) == ("ok", "1 ")
     assert all(finding.level == "warning" and finding.cure for finding in told.values())
@@ -98,7 +97,7 @@ def test_doctor_tells_what_is_open(talker: tuple[int, int, int], tmp_path: Path)
 
 
 def test_doctor_tells_who_reaches_the_store(start_server: Callable[..., Any]) -> None:
-    """Without a password, all who reach it; from other machines, that is a problem."""
+    """A store without a password lets in all who reach it: a problem if other machines do."""
     options = {"bind": "0.0.0.0", "protected-mode": "no"}
     naked, guarded = start_server(**options), start_server(requirepass="x", **options)
     told = {}

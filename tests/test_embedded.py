@@ -252,13 +252,13 @@ async def test_it_is_started_again_when_it_dies(
         opened.set("a", "b")
     before = server.process.pid
     server.process.kill()
-    await eventually(lambda: server.process.pid != before and embedded._answers(server.socket_path))
+    await eventually(lambda: server.process.pid != before and embedded.answers(server.socket_path))
     with client(server) as opened:
         assert opened.get("a") == b"b"
     after = server.process.pid
     await asyncio.to_thread(server.stop)
     assert gone(after)
-    assert not embedded._answers(server.socket_path)
+    assert not embedded.answers(server.socket_path)
 
 
 async def test_it_is_not_started_twice_when_another_was_quicker(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
 import re
@@ -12,6 +13,8 @@ import pytest
 
 from online_learner import errors
 from online_learner.errors import (
+    MAX_FOUND,
+    MAX_HINTS,
     MAX_PLACES,
     Invalid,
     Malformed,
@@ -21,9 +24,17 @@ from online_learner.errors import (
     from_validation,
     json_pointer,
     known_fields,
+    rationed,
     trace,
 )
-from online_learner.requests import ONE, PredictRequest, parse_feedback
+from online_learner.requests import (
+    ONE,
+    PredictRequest,
+    ScoreRequest,
+    check,
+    parse_feedback,
+    read_feedback,
+)
 from online_learner.requests.telling import Source
 
 ALL = [
@@ -73,7 +84,7 @@ def test_every_error_is_in_the_tree_of_the_docstring(kind: type[OnlineLearnerErr
 def test_every_service_error_renders_as_a_problem(kind: type[ServiceError]) -> None:
     """RFC 9457 members and ours, JSON, the status of the class, a URN for the code."""
     found = kind("do this next").problem(instance="/v1/feedback", request_id="r1")
-    assert set(found) == MEMBERS
+    assert set(found) - {"retry_after_s"} == MEMBERS
     assert json.loads(json.dumps(found)) == found
     assert found["status"] == kind.status
     assert found["code"] == kind.code
@@ -282,7 +293,80 @@ def test_known_fields_are_those_of_the_place(
     assert known_fields(model, path) == expected
 
 
-def test_a_body_with_nothing_right_in_it_is_answered_shortly() -> None:
-    """However many keys are unknown, a bounded number of places is looked at and named."""
-    error = translated({"kind": "thumbs", "value": True} | {f"thumbz{i}": 1 for i in range(5000)})
-    assert len(error.errors) == MAX_PLACES
+# --- what a wrong request may cost ------------------------------------------------------------
+
+THUMB = {"prediction_id": "x", "kind": "thumbs", "value": True}
+
+
+def misspelt(count: int) -> dict[str, Any]:
+    """Return a thumb with so many fields that are nearly known."""
+    return THUMB | {f"value{i}": 1 for i in range(count)}
+
+
+def scored(outputs: list[Any]) -> ServiceError:
+    """Return what is wrong with a request for scores."""
+    with pytest.raises(ServiceError) as caught:
+        check(ScoreRequest, {"prompt": "p", "outputs": outputs})
+    return caught.value
+
+
+def told(document: Any) -> ServiceError:
+    """Return what is wrong with feedback."""
+    with pytest.raises(ServiceError) as caught:
+        read_feedback(document)
+    return caught.value
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the words that a known one is sought for, as they come."""
+    found: list[str] = []
+    search = difflib.get_close_matches
+
+    def counted(word: str, *args: Any, **options: Any) -> list[str]:
+        found.append(word)
+        return search(word, *args, **options)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counted)
+    return found
+
+
+def test_a_bounded_number_of_places_is_named() -> None:
+    """However many outputs are wrong, the first are named."""
+    assert len(scored([1] * MAX_FOUND).errors) == MAX_PLACES
+
+
+def test_places_beyond_number_are_counted_alone() -> None:
+    """Pydantic is not asked for its list of them, which is long in the making."""
+    error = scored([{"a": 1}] * 600)
+    assert (error.errors, str(error)) == (
+        [],
+        "wrong in 1200 places, too many to name: send less at a time",
+    )
+    assert isinstance(error, Invalid)
+
+
+def test_few_words_of_a_request_get_a_hint(searches: list[str]) -> None:
+    """The first unknown fields are compared with the known ones, the others are not."""
+    error = told(misspelt(40))
+    assert len(searches) == MAX_HINTS
+    assert [("Did you mean 'value'?" in e["message"]) for e in error.errors] == [True] * 5 + [
+        False
+    ] * 35
+
+
+def test_errors_within_a_ration_share_it(searches: list[str]) -> None:
+    """In a batch, each error names a few places, all together not more than one request may."""
+    with rationed(each=7):
+        named = [len(told(misspelt(40)).errors) for _ in range(30)]
+    assert named == [7] * 14 + [2] + [0] * 15
+    assert len(searches) == MAX_HINTS
+    assert len(told(misspelt(40)).errors) == 40
+
+
+def test_a_kind_is_compared_within_the_ration(searches: list[str]) -> None:
+    """An unknown kind stays one by its code when no hint is left."""
+    with rationed():
+        found = [told(THUMB | {"kind": "thumb"}) for _ in range(20)]
+    assert len(searches) == MAX_HINTS
+    assert {error.code for error in found} == {"kind_not_applicable"}

@@ -10,13 +10,18 @@ from pathlib import Path
 import pytest
 
 from benchmarks.hostile import checkpoints, numbers
-from online_learner import config
+from online_learner import config, learn
 from online_learner.errors import StateError
+from online_learner.explain import status
+from online_learner.learn import Trainer
+from online_learner.learners.state import pack_memory
 from online_learner.loop import Loop
-from online_learner.schema import GateState
+from online_learner.retain import Retention
+from online_learner.schema import Control, GateState, Signal, Step
 from online_learner.settings import Settings
 from online_learner.stages import Stages
 from online_learner.store.keys import Keys
+from policies.validation import Accept
 from serve_app import writer as writer_module
 from serve_app.service import Service
 from serve_app.writer import Writer
@@ -26,6 +31,7 @@ MakeSettings = Callable[..., Settings]
 Eventually = Callable[..., Awaitable[None]]
 
 MANUAL = {"promotion": {"policy": "policies.promotion:Manual", "snapshot_every": 4}}
+ALWAYS = {"promotion": {"policy": "policies.promotion:Always"}, "audit": 0.0}
 HARMED = {"blob": b"\x80\x04K\x01."}
 
 
@@ -89,7 +95,8 @@ async def test_with_nothing_sound_left_a_learner_says_so(
     """It does not begin with empty weights as if nothing had been."""
     loop = await open_loop(make_settings(web=MANUAL))
     await say(loop, 2)
-    for key in (Keys("web").checkpoint("learner"), Keys("web").version(0)):
+    keys = Keys("web")
+    for key in (keys.checkpoint("learner"), keys.before, keys.version(0)):
         await harm(loop, key)
     with pytest.raises(StateError, match="only the learner's newest state"):
         await open_loop(make_settings(web=MANUAL))
@@ -105,14 +112,11 @@ async def test_a_sealed_state_that_is_not_what_its_metadata_say_is_refused(
     state = await trainer.registry.checkpoint()
     assert state is not None
     meta, blob = state
+    memory = pack_memory(trainer.memory() if wrong == "digest" else {"signals": 7})
     if wrong == "digest":
         meta = meta.model_copy(update={"state_digest": "0" * 32})
-    else:
-        blob = blob.replace(b'"signals":{', b'"signals":7,"x":{')
-        length = int.from_bytes(blob[4:8], "big") + len(b"7,") + len(b'"x":')
-        blob = blob[:4] + length.to_bytes(4, "big") + blob[8:]
-    sealed = trainer.registry.seal("checkpoint", meta, blob=blob).fields()
-    pairs = [part for pair in sealed.items() for part in pair]
+    sealed = trainer.registry.seal("checkpoint", meta, blob=blob, memory=memory).fields()
+    pairs = [part for pair in sealed.items() for part in pair] + ["memory", memory]
     await loop.store.call("HSET", trainer.keys.checkpoint("learner"), *pairs, "blob", blob)
     spec = loop.settings.model("web")
     other = Stages(loop.store, loop.keyring, "web", spec).trainer
@@ -122,6 +126,68 @@ async def test_a_sealed_state_that_is_not_what_its_metadata_say_is_refused(
     while await other.replay_step():
         pass
     assert other.learner.digest() == trainer.learner.digest()
+
+
+@pytest.mark.parametrize("wanted", ["damaged", "gone", "other bits"])
+async def test_a_learner_that_cannot_go_back_there_goes_back_further(
+    open_loop: OpenLoop,
+    make_settings: MakeSettings,
+    caplog: pytest.LogCaptureFixture,
+    wanted: str,
+) -> None:
+    """It takes what was champion before, says so, learns on; a replay finds the same bits."""
+    loop = await promoted(await open_loop(make_settings(web=MANUAL)))
+    await say(loop, 4)
+    trainer, keys = loop.models["web"].trainer, Keys("web")
+    assert await trainer.registry.last_version() == 3
+    if wanted == "damaged":
+        await harm(loop, keys.version(2))
+    elif wanted == "gone":
+        await loop.store.call("DEL", keys.version(2))
+    else:
+        registry = trainer.registry
+        meta, blob, memory = await registry.whole(2)
+        meta = meta.model_copy(update={"state_digest": "0" * 32})
+        sealed = registry.seal("version 2", meta, blob=blob, memory=memory).fields()
+        pairs = [part for pair in sealed.items() for part in pair]
+        await loop.store.call("HSET", keys.version(2), *pairs)
+    kept = await loop.store.call("DUMP", keys.checkpoint("learner"))
+    control = {"action": "reset", "to_version": 2, "lineage": 2, "reason": "It was bad."}
+    await loop.store.call("XADD", keys.feedback, "*", "c", json.dumps(control))
+    await say(loop, 3)
+    version, then = await trainer.registry.load_version(1, trainer.learner)
+    assert trainer.at.learned == version.learned + 3
+    [(entry, reset)] = [
+        (entry, step)
+        for entry, fields in await loop.store.range(keys.steps)
+        if (step := Step.model_validate_json(fields[b"s"])).reset_to is not None
+    ]
+    assert (reset.reset_to, reset.lineage, reset.state_digest) == (1, 2, then.digest())
+    [(at, fields)] = await loop.store.range(keys.resets)
+    instead = "Version 2 cannot be loaded; the learner took 1."
+    mark = {"lineage": 2, "kept": version.offset, "reason": f"It was bad. {instead}"}
+    assert (at, json.loads(fields[b"r"])) == (entry, mark)
+    assert [error for error in errors_of(caplog) if instead in error]
+    await loop.store.call("RESTORE", keys.checkpoint("learner"), 0, kept, "REPLACE")
+    heir = Stages(loop.store, loop.keyring, "web", loop.settings.model("web")).trainer
+    await heir.restore()
+    assert heir.learner.digest() == trainer.learner.digest()
+    assert heir.at == trainer.at
+
+
+async def test_a_learner_that_can_go_back_nowhere_says_so(
+    open_loop: OpenLoop, make_settings: MakeSettings
+) -> None:
+    """It does not go on with the weights that were to go."""
+    loop = await open_loop(make_settings(web=MANUAL))
+    await say(loop, 2)
+    trainer, keys = loop.models["web"].trainer, Keys("web")
+    await harm(loop, keys.version(0))
+    control = {"action": "reset", "to_version": 0, "lineage": 2}
+    await loop.store.call("XADD", keys.feedback, "*", "c", json.dumps(control))
+    for _ in range(2):
+        with pytest.raises(StateError, match="nor any other can be loaded"):
+            await trainer.turn()
 
 
 # --- who answers ------------------------------------------------------------------------------
@@ -282,6 +348,77 @@ async def test_a_writer_that_cannot_go_on_waits_and_is_seen(
         await writer.stop()
 
 
+@pytest.mark.parametrize("how", ["another type", "no step"])
+async def test_a_writer_outlives_whatever_it_reads(
+    open_loop: OpenLoop, make_settings: MakeSettings, eventually: Eventually, how: str
+) -> None:
+    """A key that is another's, and a record of no form: it waits, and says what is wrong."""
+    settings = make_settings(web=MANUAL)
+    loop = await open_loop(settings)
+    await say(loop, 3)
+    await config.publish(loop.store, loop.keyring, settings)
+    keys = Keys("web")
+    if how == "another type":
+        await loop.store.call("DEL", keys.feedback)
+        await loop.store.call("SET", keys.feedback, "mine")
+    else:
+        await loop.store.call("XADD", keys.steps, "*", "s", "s3cret")
+    place = (settings.store, str(settings.data_dir))
+    writer = Writer("learner", "web", *place, lambda stages: stages.trainer)
+    try:
+
+        async def told() -> bool:
+            writer.check()
+            beat = await loop.store.call("GET", keys.heartbeat("learner"))
+            trouble = str(json.loads(beat or b"{}").get("trouble", ""))
+            assert "s3cret" not in trouble
+            return bool(trouble)
+
+        await eventually(told, within_s=10)
+        writer.check()
+    finally:
+        await writer.stop()
+
+
+async def test_a_writer_is_seen_to_live_while_it_replays(
+    open_loop: OpenLoop,
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Eventually,
+) -> None:
+    """However many steps there are to learn again, each of them shows that it is not stuck."""
+    settings = make_settings(web={"audit": 0.0})
+    loop = await open_loop(settings)
+    await say(loop, 6)
+    await config.publish(loop.store, loop.keyring, settings)
+    keys = Keys("web")
+    gone = (keys.checkpoint("learner"), keys.before, keys.heartbeat("learner"))
+    await loop.store.call("DEL", *gone)
+    monkeypatch.setattr(writer_module, "BEAT_S", 0.0)
+    seen: list[tuple[float, float]] = []
+    replay_step = Trainer.replay_step
+
+    async def watched(trainer: Trainer) -> bool:
+        beat = json.loads(await trainer.store.call("GET", keys.heartbeat("learner")))
+        seen.append((writer._came_around, beat["at"]))
+        return await replay_step(trainer)
+
+    monkeypatch.setattr(Trainer, "replay_step", watched)
+    place = (settings.store, str(settings.data_dir))
+    writer = Writer("learner", "web", *place, lambda stages: stages.trainer)
+    try:
+
+        async def published() -> bool:
+            return bool(await loop.store.call("EXISTS", keys.checkpoint("learner")))
+
+        await eventually(published, within_s=10)
+    finally:
+        await writer.stop()
+    assert len(seen) == 7
+    for times in zip(*seen, strict=True):
+        assert sorted(set(times)) == list(times), "each is later than the one before"
+
+
 # --- mutations, in short ----------------------------------------------------------------------
 
 
@@ -292,8 +429,8 @@ async def test_mutated_checkpoints_are_refused(name: str, loop: Loop, data_dir: 
     document = {"store": loop.settings.store, "data_dir": str(data_dir), "models": models}
     settings = Settings.parse(document)
     await checkpoints.prepare(settings, count=8)
-    found = await checkpoints.try_some(settings, name, seed=1, count=60)
-    assert found.total() == 60
+    found = await checkpoints.try_some(settings, name, seed=1, count=40)
+    assert found.total() == 40
     assert {came for _, came in found} <= {"refused", "the same weights", "code that was run"}
     assert found["all", "code that was run"] == 0
     assert not [t for t, came in found if t.startswith("without") and came != "refused"]
@@ -304,3 +441,128 @@ def test_no_update_leaves_a_number_that_is_none(kind: numbers.Kind) -> None:
     """Numbers at the edge of what is admitted are learned, or refused without a trace."""
     taught = numbers.teach(kind, 320, seed=3)
     assert (taught.updates, taught.ruined, taught.answers) == (320, 0, 1)
+
+
+# --- the second state of the learner ----------------------------------------------------------
+
+
+async def without_the_log(loop: Loop) -> None:
+    """Trim as if all had passed the window; then say more, which is not trimmed."""
+    keys = loop.models["web"].registry.keys
+    loop.ingest.clock.advance(10.0**6)  # type: ignore[attr-defined]
+    later = lambda: loop.ingest.clock() + 10.0**6  # noqa: E731
+    await Retention(loop.store, "web", window_s=86_400.0, clock=later).trim()
+    assert (await loop.store.hash(keys.trimmed))[b"feedback"] != b"0-0"
+
+
+@pytest.mark.parametrize("since", [0, 5])
+async def test_a_learner_without_versions_survives_one_damaged_state(
+    open_loop: OpenLoop,
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    since: int,
+) -> None:
+    """Where no version is cut and the log is trimmed, a second state leads to the same weights."""
+    settings = make_settings(web=ALWAYS)
+    loop = await open_loop(settings)
+    await loop.store.call("CONFIG", "SET", "stream-node-max-entries", "1")
+    await say(loop, 12)
+    monkeypatch.setattr(learn, "KEPT_MS", 0)
+    await say(loop, 1)
+    monkeypatch.undo()
+    await say(loop, since)
+    await without_the_log(loop)
+    await loop.store.call("CONFIG", "SET", "stream-node-max-entries", "100")
+    trainer = loop.models["web"].trainer
+    assert len(await loop.store.range(trainer.keys.steps)) == since + 1
+    await harm(loop, trainer.keys.checkpoint("learner"))
+    again = await open_loop(settings)
+    found = again.models["web"].trainer
+    assert (found.learner.digest(), found.at) == (trainer.learner.digest(), trainer.at)
+    assert found.memory() == trainer.memory()
+    assert len(errors_of(caplog)) == 1
+    await harm(loop, trainer.keys.checkpoint("learner"))
+    await open_loop(settings)  # the second state was written anew as well
+
+
+async def test_the_second_state_is_renewed_now_and_then(
+    open_loop: OpenLoop, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at each publish: after a minute of the stream, so many steps, a reset, and a start."""
+    loop = await open_loop(make_settings(web=MANUAL))
+    trainer, registry = loop.models["web"].trainer, loop.models["web"].registry
+
+    async def behind() -> int:
+        newest, before = await registry.published(), await registry.before()
+        assert newest is not None
+        assert before is not None
+        return newest.step - before.step
+
+    await say(loop, 1)
+    assert await behind() == 0
+    await say(loop, 4)
+    assert await behind() == 4
+    monkeypatch.setattr(learn, "KEPT_STEPS", 5)
+    await say(loop, 1)
+    assert await behind() == 0
+    await say(loop, 1)
+    assert await behind() == 1
+    reset = Control(action="reset", to_version=1, lineage=2).pack()
+    await loop.store.call("XADD", trainer.keys.feedback, "*", "c", reset)
+    await loop.turn("web")
+    assert await behind() == 0
+    await say(loop, 2)
+    assert await behind() == 2
+    await open_loop(make_settings(web=MANUAL))
+    assert await behind() == 0
+
+
+# --- another configuration --------------------------------------------------------------------
+
+
+async def test_a_replay_that_meets_other_weights_than_were_recorded_says_so(
+    open_loop: OpenLoop, make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Under another validation it goes on, tells where it parted, and does so until a reset."""
+    loop = await open_loop(make_settings(web=ALWAYS | {"publish_s": 0.0}))
+    await say(loop, 30)
+    old, keys = loop.models["web"].trainer, Keys("web")
+    recorded = await loop.store.range(keys.steps)
+    changed = make_settings(web=ALWAYS | {"publish_s": 0.0, "validation": f"{__name__}:Half"})
+    taken_up = await open_loop(changed)
+    assert taken_up.models["web"].trainer.learner.digest() == old.learner.digest()
+    assert errors_of(caplog) == []
+    for key in (keys.checkpoint("learner"), keys.before):
+        await harm(loop, key)
+    again = await open_loop(changed)
+    trainer = again.models["web"].trainer
+    assert trainer.at.digest == old.at.digest
+    assert trainer.learner.digest() != old.learner.digest()
+    [_, error] = errors_of(caplog)
+    assert "not those recorded at step 1" in error
+    published = await trainer.registry.published()
+    assert published is not None
+    assert (published.differs, published.state_digest) == (1, trainer.learner.digest())
+    told = await status(trainer.registry, again.models["web"].policy, now=0.0)
+    assert told["differs"] == 1
+    assert await loop.store.range(keys.steps) == recorded
+    await say(again, 1)
+    assert trainer.at.learned == 31
+    successor = (await open_loop(changed)).models["web"].trainer
+    assert (successor.differs, successor.learner.digest()) == (1, trainer.learner.digest())
+    reset = Control(action="reset", to_version=0, lineage=2).pack()
+    await loop.store.call("XADD", keys.feedback, "*", "c", reset)
+    while await successor.turn():
+        pass
+    published = await trainer.registry.published()
+    assert published is not None
+    assert published.differs is None
+
+
+class Half(Accept):
+    """Believes everybody by half."""
+
+    def weigh(self, _signal: Signal, weight: float) -> float:
+        """Return half the weight."""
+        return weight / 2

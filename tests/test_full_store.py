@@ -75,10 +75,9 @@ async def filling(
     """Return a service with 8 MiB for its store; a test may say what it does when that is full."""
     more = getattr(request, "param", {})
     service = await asyncio.to_thread(start_service, web=WEB, **more)
-    headers = {"authorization": f"Bearer {service.key}"}
     async with await open_store(service.server.url) as store:
         await store.call("CONFIG", "SET", "maxmemory", LIMIT_BYTES)
-        with httpx2.Client(base_url=service.url, headers=headers, timeout=10) as http:
+        with service.client() as http:
             yield Filling(service, http, store)
 
 

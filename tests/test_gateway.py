@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from the_service import bearer, problem
 
 from online_learner import auth, config
 from online_learner.ids import Address, Keyring
@@ -25,28 +26,12 @@ from online_learner.store.embedded import EmbeddedServer
 
 JSON = {"content-type": "application/json"}
 FEATURES = {"https": 0.0, "ip_in_url": 1, "long": True}
-PROBLEM = {
-    "type", "title", "status", "detail", "instance", "code", "errors", "retryable", "request_id",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def service(start_service: Callable[..., Any]) -> Any:
     """Return a running service with a classifier of two, one of three, and a regression."""
     return start_service(web={}, topic={}, rent={}, max_body_bytes=1 << 16)
-
-
-@pytest.fixture
-def http(service: Any) -> Iterator[httpx2.Client]:
-    """Return a bare HTTP client with the key."""
-    with client_of(service) as client:
-        yield client
-
-
-def client_of(service: Any, **options: Any) -> httpx2.Client:
-    """Return a bare HTTP client with the key."""
-    headers = {"authorization": f"Bearer {service.key}"}
-    return httpx2.Client(base_url=service.url, headers=headers, timeout=10.0, **options)
 
 
 def predict(http: httpx2.Client, model: str = "web", **features: Any) -> dict[str, Any]:
@@ -59,23 +44,6 @@ def predict(http: httpx2.Client, model: str = "web", **features: Any) -> dict[st
 def thumbs(prediction_id: str, **fields: Any) -> dict[str, Any]:
     """Return a body of feedback."""
     return {"prediction_id": prediction_id, "kind": "thumbs", "value": False, **fields}
-
-
-def problem(reply: httpx2.Response, status: int, code: str) -> dict[str, Any]:
-    """Check that a reply is a complete problem, and return it."""
-    assert reply.status_code == status, reply.text
-    assert reply.headers["content-type"] == "application/problem+json"
-    body = dict(reply.json())
-    assert set(body) == PROBLEM
-    assert body["status"] == status
-    assert body["code"] == code, body
-    assert body["type"] == f"urn:online-learner:{code}"
-    assert body["title"]
-    assert body["detail"]
-    assert body["instance"] == f"urn:online-learner:request:{body['request_id']}"
-    assert body["request_id"] == reply.headers["x-request-id"]
-    assert "Traceback" not in reply.text
-    return body
 
 
 # --- answers ----------------------------------------------------------------------------------
@@ -186,9 +154,8 @@ async def test_a_key_does_what_its_scopes_allow(
     """A key with one scope is let in there, and nowhere else; it works within seconds."""
     async with await open_store(service.server.url) as store:
         await auth.allow(store, "ol_only_predicts", name="page", scopes=("predict",))
-    headers = {"authorization": "Bearer ol_only_predicts"}
     body: dict[str, Any] = {"features": {}}
-    with httpx2.Client(base_url=service.url, headers=headers) as http:
+    with service.client("ol_only_predicts") as http:
         await eventually(lambda: http.post("/v1/models/web/predict", json=body).status_code == 200)
         refused = problem(http.post("/v1/feedback", json=thumbs("x")), 403, "forbidden")
         assert "'feedback'" in refused["detail"]
@@ -202,7 +169,7 @@ async def key_of(
     """Let in a key with these scopes; returns its header once the service knows of it."""
     async with await open_store(service.server.url) as store:
         await auth.allow(store, f"ol_{name}", name=name, scopes=scopes)
-    headers = {"authorization": f"Bearer ol_{name}"}
+    headers = bearer(f"ol_{name}")
 
     def known() -> bool:
         reply = httpx2.post(f"{service.url}/v1/models/web/predict", json={}, headers=headers)
@@ -345,14 +312,14 @@ def test_a_body_that_is_too_long_is_refused(service: Any, path: str) -> None:
     whole = b'{"features": {"x": "' + b"a" * 10_000_000 + b'"}}'
     chunks = (whole[i : i + 65536] for i in range(0, len(whole), 65536))
     for content in (whole, chunks):
-        with client_of(service) as http:
+        with service.client() as http:
             reply = http.post(f"/v1/{path}", content=content, headers=JSON)
             problem(reply, 413, "too_large")
 
 
 def test_the_operator_routes_bound_their_bodies_too(service: Any) -> None:
     """An operator's body is bounded like any other."""
-    with client_of(service) as http:
+    with service.client() as http:
         content = b'{"version": 1, "x": "' + b"a" * 10_000_000 + b'"}'
         reply = http.post("/v1/models/web/promote", content=content, headers=JSON)
         problem(reply, 413, "too_large")
@@ -630,7 +597,7 @@ async def test_a_change_that_cannot_be_served_stops_nobody(
     service = await asyncio.to_thread(start_service, web={})
     spec, keyring = service.settings.model("web"), Keyring.load(service.data_dir)
     wrong = ModelSpec.model_validate(spec.model_dump() | change)
-    with client_of(service) as http:
+    with service.client() as http:
         async with await open_store(service.server.url) as store:
             await config.publish_model(store, keyring, "web", wrong)
             await config.publish_model(store, keyring, "added", spec)
@@ -649,7 +616,7 @@ async def test_a_change_that_cannot_be_served_stops_nobody(
 
 def test_many_clients_at_once(service: Any) -> None:
     """Concurrent predictions share round trips, and each has an id of its own."""
-    with client_of(service) as http, ThreadPoolExecutor(16) as pool:
+    with service.client() as http, ThreadPoolExecutor(16) as pool:
         ids = list(pool.map(lambda i: predict(http, x=i)["prediction_id"], range(200)))
     assert len(set(ids)) == 200
 
@@ -681,7 +648,7 @@ def test_a_store_that_is_away_is_a_503(
     """Nothing is acknowledged while the store is away; once it is back, all goes on by itself."""
     service = start_service(web={})
     process = service.server.process
-    with client_of(service) as http:
+    with service.client() as http:
         before = predict(http)["prediction_id"]
         os.kill(process.pid, number)
         try:
@@ -715,7 +682,7 @@ def _bring_back(data_dir: Path, process: Any, number: signal.Signals) -> Embedde
 def test_answers_go_on_unlogged_where_that_is_wanted(start_service: Callable[..., Any]) -> None:
     """With `answer_unlogged`, a store that is away costs the id and not the answer."""
     service = start_service(web={}, on_store_down="answer_unlogged")
-    with client_of(service) as http:
+    with service.client() as http:
         predict(http)
         service.server.process.kill()
         service.server.process.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx2
@@ -28,14 +28,6 @@ def service(start_service: Callable[..., Any]) -> Any:
     return start_service(
         pages=ALWAYS, llm=ALWAYS, rent=ALWAYS, topic=ALWAYS | rules, web={}, max_body_bytes=1 << 21
     )
-
-
-@pytest.fixture
-def http(service: Any) -> Iterator[httpx2.Client]:
-    """Return a bare HTTP client with the key."""
-    headers = {"authorization": f"Bearer {service.key}"}
-    with httpx2.Client(base_url=service.url, headers=headers, timeout=10.0) as client:
-        yield client
 
 
 def post(http: httpx2.Client, path: str, body: dict[str, Any], status: int = 200) -> dict[str, Any]:

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import difflib
 import json
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from the_service import Service
 
 from benchmarks.hostile import json_bodies
 from benchmarks.hostile.json_bodies import PLACES, Place
-from online_learner.errors import Invalid, Malformed, ServiceError
+from online_learner.errors import MAX_HINTS, Invalid, Malformed, ServiceError
 from online_learner.requests import read_json
 from serve_app.access import declared
-from serve_app.gateway import create_app
-from serve_app.http import PROBLEM
+from serve_app.gateway import PLACES_AN_ITEM, create_app
+from serve_app.http import LARGE_BYTES, PROBLEM, body_of, endpoint, off_loop
 
 SLOW_S = 0.3
 TAKES_NO_BODY = {"/v1/session"}
@@ -33,23 +44,17 @@ def service(start_service: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def http(service: Any) -> Iterator[httpx2.Client]:
-    """Return a client with the key."""
-    headers = {"authorization": f"Bearer {service.key}"}
-    with httpx2.Client(base_url=service.url, headers=headers, timeout=10.0) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def ids(http: httpx2.Client) -> dict[str, str]:
+def ids(service: Service) -> dict[str, str]:
     """Return ids that lead somewhere."""
-    return json_bodies.ids_of(http)
+    with service.client() as http:
+        return json_bodies.ids_of(http)
 
 
 @pytest.fixture(scope="module")
-def document(http: httpx2.Client) -> dict[str, Any]:
+def document(service: Service) -> dict[str, Any]:
     """Return the document of the service."""
-    return dict(http.get("/openapi.json").json())
+    with service.client() as http:
+        return dict(http.get("/openapi.json").json())
 
 
 # --- over HTTP --------------------------------------------------------------------------------
@@ -122,6 +127,118 @@ def test_a_body_that_never_ends_is_cut_off(http: httpx2.Client) -> None:
     assert (reply.status_code, reply.json()["code"]) == (413, "too_large")
 
 
+@contextlib.contextmanager
+def served(app: Starlette, **options: Any) -> Iterator[int]:
+    """Serve an application on a free port, which is returned."""
+    web = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", **options))
+    thread = threading.Thread(target=web.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not web.started:
+        assert thread.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    try:
+        yield int(web.servers[0].sockets[0].getsockname()[1])
+    finally:
+        web.should_exit = True
+        thread.join(20)
+
+
+def test_a_false_length_is_no_way_round_the_limit() -> None:
+    """The other server that uvicorn has passes on a length that is not that of the chunks."""
+
+    async def take(request: Request) -> Response:
+        return Response(f"{len(await body_of(request))} bytes")
+
+    app = Starlette(routes=[Route("/", endpoint(take), methods=["POST"])])
+    limits = SimpleNamespace(max_body_bytes=1000, body_timeout_s=5)
+    app.state.service = SimpleNamespace(settings=limits)
+    head = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n"
+    chunk = "200\r\n" + "x" * 512 + "\r\n"
+    with served(app, http="h11") as port:
+        for chunks, status in ((1, 200), (3, 413)):
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+                client.sendall(f"{head}{chunk * chunks}0\r\n\r\n".encode())
+                assert int(client.recv(4096).split(b" ", 2)[1]) == status
+
+
+TWO = [first + second for first in "abcdefghij" for second in "abcdefghij"]
+THUMB = {"prediction_id": "x", "kind": "thumbs", "value": True}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        1,
+        THUMB | dict.fromkeys(TWO, 1),
+        THUMB | dict.fromkeys(TWO[:50], 1),
+        THUMB | {"vaule": 1},
+        THUMB | {"tags": dict.fromkeys(TWO[:64], 1)},
+        THUMB | {"kind": "thmubs"},
+        THUMB | {"prediction_id": "p" * 256},
+        {"prediction_id": "x", "signals": [THUMB] * 16},
+    ],
+    ids=["no object", "100 keys", "50 keys", "one key", "tags", "kind", "id", "signals"],
+)
+def test_a_batch_of_wrong_feedback_is_answered_shortly(http: httpx2.Client, item: Any) -> None:
+    """Each item has its status and code, the first their places; all is within 256 kB."""
+    reply = http.post("/v1/feedback_batch", json={"items": [item] * 1024})
+    assert reply.status_code == 202
+    assert len(reply.content) < 256_000
+    results = reply.json()["results"]
+    assert len(results) == 1024
+    assert {400 <= result["status"] < 500 for result in results} == {True}
+    assert max(len(result["errors"]) for result in results) <= PLACES_AN_ITEM
+    assert sum(len(result["errors"]) for result in results) < 200
+    assert [r["detail"] == "send it alone to be told more" for r in results[::1023]] == [0, 1]
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the words that the service seeks a known one for, as they come."""
+    found: list[str] = []
+    monkeypatch.setattr(difflib, "get_close_matches", lambda word, *_, **__: found.append(word))
+    return found
+
+
+def test_few_words_of_a_batch_get_a_hint(
+    http: httpx2.Client, ids: dict[str, str], searches: list[str]
+) -> None:
+    """Unknown fields and kinds, and what is found wrong later on, share the hints."""
+    category = {"prediction_id": ids["web"], "kind": "category", "value": "helpfull"}
+    for path, field, item in (
+        ("/v1/feedback_batch", "items", THUMB | {"vaule": 1}),
+        ("/v1/feedback_batch", "items", THUMB | {"kind": "thmubs"}),
+        ("/v1/feedback_batch", "items", category),
+        ("/v1/models/web/predict_batch", "instances", {"features": {}, "topk": 1}),
+    ):
+        searches.clear()
+        assert http.post(path, json={field: [item] * 200}).is_success
+        assert len(searches) == MAX_HINTS
+
+
+@pytest.mark.parametrize(
+    "instance",
+    [
+        1,
+        {"features": {}} | dict.fromkeys(TWO[:50], 1),
+        {"features": {"x": None}},
+        {"features": {}, "options": [{}] * 250},
+    ],
+    ids=["no object", "50 keys", "feature", "options"],
+)
+def test_a_batch_of_wrong_questions_is_answered_shortly(http: httpx2.Client, instance: Any) -> None:
+    """As with feedback; and what is right in the batch is answered."""
+    sent = [instance] * 1023 + [{"features": {"x": 1}}]
+    reply = http.post("/v1/models/web/predict_batch", json={"instances": sent})
+    assert reply.status_code == 200
+    assert len(reply.content) < 256_000
+    *wrong, answer = reply.json()["predictions"]
+    assert {item["status"] for item in wrong} == {422}
+    assert "prediction_id" in answer
+
+
 @pytest.mark.parametrize(
     "head",
     [
@@ -177,11 +294,28 @@ def test_an_odd_path_leads_nowhere(http: httpx2.Client, path: str, part: str) ->
 
 
 def test_an_idempotency_key_has_a_length(http: httpx2.Client, ids: dict[str, str]) -> None:
-    """One in a header is no longer than one in a body, and is ASCII."""
+    """A key in a header may be as long as one in a body, and only ASCII."""
     body = {"prediction_id": ids["web"], "kind": "thumbs", "value": True}
     for key, status in (("k" * 256, 202), ("k" * 257, 422), ("\xfc", 422), ("a\tb", 422)):
         headers = {b"idempotency-key": key.encode("latin-1")}
         assert http.post("/v1/feedback", json=body, headers=headers).status_code == status
+
+
+def test_a_large_body_is_read_off_the_loop() -> None:
+    """A small one is read at once, where that is quicker; the outcome and errors are the same."""
+
+    def where(body: bytes) -> threading.Thread:
+        if not body:
+            raise Invalid("empty")
+        return threading.current_thread()
+
+    async def read(size: int) -> threading.Thread:
+        return await off_loop(where, b"x" * size)
+
+    assert asyncio.run(read(LARGE_BYTES)) is threading.current_thread()
+    assert asyncio.run(read(LARGE_BYTES + 1)) is not threading.current_thread()
+    with pytest.raises(Invalid):
+        asyncio.run(read(0))
 
 
 # --- JSON by itself ---------------------------------------------------------------------------
@@ -235,7 +369,7 @@ def test_what_is_no_json_is_malformed(body: bytes, words: str) -> None:
     [rb'"\u0000"', rb'{"\u0000": 1}', rb'{"a": [{"b": "x\u0000"}]}', rb'["\\", "\u0000"]'],
 )
 def test_a_text_with_nul_is_invalid(body: bytes) -> None:
-    """As a key or a value, however deep."""
+    """NUL in a key or a value, however deep, is refused by name."""
     with pytest.raises(Invalid, match="NUL"):
         read_json(body)
 

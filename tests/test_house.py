@@ -28,7 +28,7 @@ MAX_LINES = 400
 # From the ground up; a room may use those below it and beside it. A room that is not named is a
 # stage, and stands between the learners and the loop.
 FLOORS = [
-    {"errors", "chat", "secret"},
+    {"errors", "chat", "note", "secret"},
     {"ids", "schema", "requests"},
     {"settings", "evidence"},
     {"store", "learners"},

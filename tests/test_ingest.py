@@ -23,16 +23,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from online_learner.admit import Admission, target_value
 from online_learner.errors import Invalid, NotFound, ServiceError, Unavailable, WindowClosed
 from online_learner.ids import Address, Keyring
 from online_learner.ingest import GROUP_MAX, Ingest, Receipt
+from online_learner.ingest.admit import Admission, target_value
+from online_learner.ingest.speaker import Speaker
 from online_learner.journal import Journal
 from online_learner.loop import Loop
 from online_learner.requests import read_feedback
 from online_learner.schema import Feedback, Prediction
 from online_learner.settings import ModelSpec, Settings
-from online_learner.speaker import Speaker
 from online_learner.stages import make_rules, make_signals
 from online_learner.store import Store, open_store
 from online_learner.store.keys import Keys
@@ -455,6 +455,23 @@ async def test_a_retry_about_a_session_is_known_when_the_session_has_gone_on(doo
     await door.predict(session_id="t")
     with pytest.raises(Invalid, match="used before"):
         await door.ingest.accept(other)
+
+
+async def test_a_retry_is_known_though_the_session_was_shown_something_else(door: Door) -> None:
+    """What was right of the answer of that time is not held against the latest one."""
+    first = await door.predict("pages", **SHOWN, session_id="s")
+    body = {"model": "pages", "session_id": "s", "kind": "selection", "value": "a"}
+    request = read_feedback(body | {"idempotency_key": "k"})
+    one = await door.ingest.accept(request)
+    options = [{"id": name, "features": {}} for name in ("x", "y")]
+    await door.predict("pages", options=options, output=["x", "y"], session_id="s")
+    again = await door.ingest.accept(request)
+    assert one.prediction_id == first
+    assert again == replace(one, status="duplicate")
+    with pytest.raises(Invalid):
+        await door.ingest.accept(read_feedback(body | {"idempotency_key": "another"}))
+    with pytest.raises(Invalid, match="used before"):
+        await door.ingest.accept(read_feedback(body | {"value": "b", "idempotency_key": "k"}))
 
 
 async def test_a_retry_of_several_signals_gets_all_receipts_again(door: Door) -> None:

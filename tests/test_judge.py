@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from online_learner.evidence import BettingTest, Duel, Terms
-from online_learner.judge import Judge, entry_order
+from online_learner.ids import entry_order
+from online_learner.judge import Judge
 from online_learner.schema import Aliases, Audit, GateState, Output, Said, Settled, Shadow
 
 ALIASES = Aliases(champion=1, challengers=(2,), generation=5)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx2
 import pytest
 
-from online_learner.admit import Admission
 from online_learner.errors import Invalid, RateLimited, Unavailable
 from online_learner.ids import Keyring
 from online_learner.ingest import Ingest, Receipt
+from online_learner.ingest.admit import Admission
+from online_learner.ingest.speaker import LOCAL, Speaker
 from online_learner.journal import Journal
 from online_learner.loop import Loop
 from online_learner.requests import read_feedback
 from online_learner.schema import Prediction
 from online_learner.settings import ModelSpec, Settings
-from online_learner.speaker import LOCAL, Speaker
 from online_learner.stages import make_rules, make_signals
 from online_learner.store import Store, open_store
 from online_learner.store.keys import Keys
@@ -103,7 +103,7 @@ TAKEN, LIMITED = "accepted", "rate_limited"
 
 
 async def test_an_api_key_sends_so_many_and_no_more(make_door: Callable[..., Door]) -> None:
-    """Whoever its users are; another key is not held back. What is refused is not in the log."""
+    """A key is limited whoever its users are; others are not. What is refused is not in the log."""
     door = make_door(key=burst(3))
     assert await door.flood(2, user_id="ada") == [TAKEN] * 2
     assert await door.flood(3, user_id="bob") == [TAKEN, LIMITED, LIMITED]
@@ -112,7 +112,7 @@ async def test_an_api_key_sends_so_many_and_no_more(make_door: Callable[..., Doo
 
 
 async def test_a_source_sends_so_many_and_no_more(make_door: Callable[..., Door]) -> None:
-    """By whichever key it speaks; another source of the same key is not held back."""
+    """A source is limited by whichever key it speaks; others of the same key are not held back."""
     door = make_door(source=burst(3))
     assert await door.flood(2, SHOP, user_id="ada") == [TAKEN] * 2
     assert await door.flood(2, OTHER, user_id="ada") == [TAKEN, LIMITED]
@@ -338,14 +338,6 @@ def service(start_service: Callable[..., Any]) -> Any:
     """Return a service on which nobody says much."""
     few = {"limits": limits(key=burst(40), source=burst(3, rate=0.25))}
     return start_service(web=few, topic={}, rent={"limits": limits()})
-
-
-@pytest.fixture
-def http(service: Any) -> Iterator[httpx2.Client]:
-    """Return a bare HTTP client with the key."""
-    headers = {"authorization": f"Bearer {service.key}"}
-    with httpx2.Client(base_url=service.url, headers=headers, timeout=10.0) as client:
-        yield client
 
 
 def thumbs(http: httpx2.Client, model: str = "web", **fields: Any) -> dict[str, Any]:

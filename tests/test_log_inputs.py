@@ -9,11 +9,11 @@ import pytest
 
 from online_learner.errors import ConfigError, NotFound
 from online_learner.ids import Keyring
+from online_learner.ingest.speaker import OWN
 from online_learner.inputs import Inputs
 from online_learner.loop import Loop
 from online_learner.schema import Feedback, Prediction
 from online_learner.settings import Settings
-from online_learner.speaker import OWN
 from online_learner.store import Store, open_store
 from online_learner.store.embedded import EmbeddedServer
 
@@ -149,6 +149,28 @@ def test_words_are_hashed_and_nothing_else() -> None:
     assert (seen["n"], seen["yes"], seen["none"], seen["list"]) == (1.5, True, None, [one, 2])
     assert list(seen) == list(sent)
     assert sent["text"] == "Ada, ada! 12"
+
+
+@pytest.mark.parametrize(
+    "word", ["नमस्ते", "สวัสดี", "שָׁלוֹם", "cafe\u0301", "\U0001f468\u200d\U0001f469", "ﷺ", "snake_case"]
+)
+def test_words_of_every_script_are_hashed_whole(word: str) -> None:
+    """Marks, joiners and symbols are parts of words; both forms of an accent are the same word."""
+    inputs = Inputs("hashed", Keyring({1: bytes(32)}).pseudonym)
+    seen = inputs.seen(f"“{word}”…")
+    letters = seen.replace("_", "").strip("“”…")
+    assert letters.isascii()
+    assert letters.isalpha()
+    assert word not in seen
+    assert inputs.seen("caf\u00e9") == inputs.seen("CAFE\u0301")
+
+
+def test_long_words_are_not_kept_in_memory() -> None:
+    """Whoever sends them fills no cache; they are hashed all the same."""
+    inputs = Inputs("hashed", Keyring({1: bytes(32)}).pseudonym)
+    one, two = (inputs.seen("x" * 10_000) for _ in range(2))
+    assert one == two
+    assert inputs._word.cache_info().currsize == 0
 
 
 def test_hashes_are_of_the_oldest_key_and_of_the_model() -> None:

@@ -34,7 +34,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
 
 
 def test_our_warnings_reach_serves_log_at_once(kept: Kept) -> None:
-    """Of all our modules, and without waiting for a thousand more; chatter stays out."""
+    """Warnings of all our modules are written without delay; chatter stays out."""
     join_serve()
     logging.getLogger("online_learner.store.embedded").warning("it died")
     logging.getLogger("serve_app.service").warning("none")
@@ -43,6 +43,6 @@ def test_our_warnings_reach_serves_log_at_once(kept: Kept) -> None:
 
 
 def test_without_it_nothing_reaches_it(kept: Kept) -> None:
-    """Else there were nothing to do."""
+    """Without `join_serve`, our warnings do not reach Serve's log."""
     logging.getLogger("serve_app.service").warning("none")
     assert kept.lines == []

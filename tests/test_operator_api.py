@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx2
 import pytest
+from the_service import problem
 
 from online_learner import auth
 from online_learner.client import ApiError, AsyncClient, Client
@@ -25,10 +26,10 @@ def service(start_service: Callable[..., Any]) -> Any:
     """
     service = start_service(web={"learner": "the_learner:Wary", "batch_max": 1}, rent={})
     asyncio.run(let_in(service, service.key, auth.SCOPES))
-    headers = {"authorization": f"Bearer {service.key}"}
-    url, deadline = f"{service.url}/v1/models/web/queue?lane=audit", time.monotonic() + 10
-    while httpx2.get(url, headers=headers).status_code != 200:
-        assert time.monotonic() < deadline
+    deadline = time.monotonic() + 10
+    with service.client() as http:
+        while http.get("/v1/models/web/queue?lane=audit").status_code != 200:
+            assert time.monotonic() < deadline
     return service
 
 
@@ -38,25 +39,9 @@ async def let_in(service: Any, key: str, scopes: tuple[auth.Scope, ...]) -> None
         await auth.allow(store, key, name="tester", scopes=scopes)
 
 
-@pytest.fixture
-def http(service: Any) -> Iterator[httpx2.Client]:
-    """Return a bare HTTP client with the key."""
-    headers = {"authorization": f"Bearer {service.key}"}
-    with httpx2.Client(base_url=service.url, headers=headers, timeout=10.0) as client:
-        yield client
-
-
 def predict(http: httpx2.Client, model: str = "web", **features: Any) -> dict[str, Any]:
     """Return one answer."""
     return dict(http.post(f"/v1/models/{model}/predict", json={"features": features}).json())
-
-
-def problem(reply: httpx2.Response, status: int, code: str) -> dict[str, Any]:
-    """Check that a reply is the problem, and return it."""
-    assert reply.status_code == status, reply.text
-    body = dict(reply.json())
-    assert body["code"] == code, body
-    return body
 
 
 def correct(http: httpx2.Client, **features: Any) -> str:
@@ -89,20 +74,24 @@ ROUTES = {
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 async def test_each_route_needs_its_scope(
-    service: Any, eventually: Callable[..., Awaitable[None]], method: str, path: str
+    service: Any,
+    bare: httpx2.Client,
+    eventually: Callable[..., Awaitable[None]],
+    method: str,
+    path: str,
 ) -> None:
     """Without a key 401; with a key that has all scopes but the one, 403 that names it."""
     scope = ROUTES[method, path]
-    problem(httpx2.request(method, service.url + path), 401, "unauthorized")
+    problem(bare.request(method, path), 401, "unauthorized")
     rest = tuple(known for known in auth.SCOPES if known != scope)
     await let_in(service, f"ol_no_{scope}", rest)
 
     def ask() -> httpx2.Response:
-        headers = {"authorization": f"Bearer ol_no_{scope}"}
-        return httpx2.request(method, service.url + path, headers=headers)
+        return http.request(method, path)
 
-    await eventually(lambda: ask().status_code != 401)
-    assert f"'{scope}'" in problem(ask(), 403, "forbidden")["detail"]
+    with service.client(f"ol_no_{scope}") as http:
+        await eventually(lambda: ask().status_code != 401)
+        assert f"'{scope}'" in problem(ask(), 403, "forbidden")["detail"]
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)

@@ -146,7 +146,7 @@ async def test_any_other_rewrite_changes_nothing(start: Callable[..., Any]) -> N
 
 
 async def test_off_and_on_again_is_no_other_rewrite(start: Callable[..., Any]) -> None:
-    """Between two looks the log was switched off and on."""
+    """Switched off and on between two looks, the log promises nothing until it is rewritten."""
     async with await open_store(start(**LOGGED, **SLOW).url) as store:
         await fill(store)
         assert (await store.look()).durability == "fsynced"
@@ -169,7 +169,7 @@ async def test_what_nobody_has_kept_is_forgotten_at_the_next_start(
         return (await store.look()).durability != "none"
 
     with running(binary, file):
-        await eventually(lambda: embedded._answers(tmp_path / "s"))
+        await eventually(lambda: embedded.answers(tmp_path / "s"))
         async with await open_store(url) as store:
             await store.call("CONFIG", "SET", "appendonly", "yes")
             await eventually(has_ended)
@@ -177,7 +177,7 @@ async def test_what_nobody_has_kept_is_forgotten_at_the_next_start(
             await store.call("CONFIG", "REWRITE")
             assert (await store.look()).durability == "fsynced"
     with running(binary, file):
-        await eventually(lambda: embedded._answers(tmp_path / "s"))
+        await eventually(lambda: embedded.answers(tmp_path / "s"))
         async with await open_store(url) as store:
             assert store.health.durability == "fsynced"
             with pytest.raises(ResponseError):
@@ -189,7 +189,9 @@ async def test_what_nobody_has_kept_is_forgotten_at_the_next_start(
 @contextlib.contextmanager
 def running(binary: str, file: Path) -> Iterator[None]:
     """Run a server on a configuration file."""
-    process = subprocess.Popen([binary or embedded._binary(), str(file)], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [binary or embedded.server_binary(), str(file)], stdout=subprocess.DEVNULL
+    )
     try:
         yield
     finally:
@@ -338,7 +340,7 @@ async def test_a_look_at_a_server_that_is_away_is_unavailable(start: Callable[..
 
 
 async def test_replies_are_read_in_every_form() -> None:
-    """Whether the client parses them or not."""
+    """The findings are the same whether the client parses the replies or not."""
 
     async def call(*command: str) -> Any:
         if command[0] == "CONFIG":

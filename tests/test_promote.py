@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -279,6 +280,74 @@ async def test_changed_gate_state_is_refused(loop: Loop) -> None:
         await said(loop, value=True)
     await run(second)
     assert len(await loop.store.range(registry.keys.evidence, "-")) == 4
+
+
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+async def test_a_version_that_is_not_sound_is_passed_over(
+    open_loop: OpenLoop, make_settings: MakeSettings, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """The gate goes on without it, and says so once; the list of versions leaves it out."""
+    loop = await open_loop(make_settings(web=MAJORITY | {"audit": 1.0, "promotion": SEQUENTIAL}))
+    stages = loop.models["web"]
+    for _ in range(15):
+        await answered(loop, value=True)
+    assert await stages.registry.last_version() == 1
+    key = stages.registry.keys.version(1)
+    await (
+        loop.store.call("HSET", key, "mac", "00")
+        if how == "damaged"
+        else loop.store.call("DEL", key)
+    )
+    await run(stages.gatekeeper)
+    assert [v.version for v in await stages.registry.versions()] == [0]
+    await rounds(loop, value=True, count=10)
+    assert len(await evidence_of(stages.registry)) == 25
+    assert caplog.text.count("version 1 of 'web' is passed over") == 1
+    assert [v.action for v in await verdicts_of(stages.registry)] == ["admit"]
+    assert (await aliases_of(loop)).challengers == (2,)
+
+
+async def test_an_entry_that_is_none_of_ours_is_passed_over(
+    open_loop: OpenLoop, make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Among audits and signals alike; nothing of it is repeated, and what came after it counts."""
+    loop = await open_loop(make_settings(web=MAJORITY | {"audit": 1.0}))
+    stages = loop.models["web"]
+    await said(loop, value=True)
+    for entry in (("a", "s3cret"), ("b", "{}")):
+        await loop.store.call("XADD", stages.registry.keys.audits, "*", *entry)
+    [(_, fields)] = await loop.store.range(stages.registry.keys.feedback)
+    for place in (b"x", b"\xff"):
+        bad = fields | {b"p": place}
+        pairs = [part for pair in bad.items() for part in pair]
+        await loop.store.call("XADD", stages.registry.keys.feedback, "*", *pairs)
+    await said(loop, value=True)
+    await run(stages.gatekeeper)
+    assert len(await evidence_of(stages.registry)) == 2
+    assert caplog.text.count("is passed over") == 2
+    assert "s3cret" not in caplog.text
+
+
+async def test_nothing_goes_back_to_what_cannot_be_loaded(
+    open_loop: OpenLoop, make_settings: MakeSettings
+) -> None:
+    """Neither by hand nor by the gate; nothing is written, and operators are told what to do."""
+    loop = await open_loop(make_settings(web=MAJORITY))
+    registry, before = loop.models["web"].registry, await aliases_of(loop)
+    blob = await loop.store.call("HGET", registry.keys.version(0), "blob")
+    await loop.store.call("HSET", registry.keys.version(0), "blob", b"harmed")
+    image = await image_of(loop.store)
+    pull = Move(before.pulled_to(0), Verdict(action="pull", by="x", sentence="x"), reset_to=0)
+    with pytest.raises(StateError, match="choose another by hand"):
+        await commit_move(registry, before, pull, now=0.0)
+    with pytest.raises(StateError, match="version 7"):
+        await commit_move(registry, before, replace(pull, reset_to=7), now=0.0)
+    for dry_run in (False, True):
+        with pytest.raises(Invalid, match="version 0 of 'web' cannot be loaded"):
+            await do(loop, "rollback", version=0, dry_run=dry_run)
+    assert await image_of(loop.store) == image
+    await loop.store.call("HSET", registry.keys.version(0), "blob", blob)
+    await do(loop, "rollback", version=0)
 
 
 async def test_a_signal_of_the_same_millisecond_is_read_again(loop: Loop) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx2
 import pytest
+from the_service import bearer, problem
 
 from online_learner import auth
 from online_learner.client import ApiError, Client
@@ -36,22 +37,11 @@ def private(start_service: Callable[..., Any]) -> Any:
     return start_service(web={})
 
 
-@pytest.fixture
-def http(service: Any) -> Iterator[httpx2.Client]:
-    """Return a bare HTTP client without a key."""
-    with httpx2.Client(base_url=service.url, timeout=10.0) as client:
-        yield client
-
-
-def bearer(key: str) -> dict[str, str]:
-    """Return the header that carries a key."""
-    return {"authorization": f"Bearer {key}"}
-
-
 def ask(service: Any, model: str = "web", **fields: Any) -> str:
     """Ask for an answer as the application does; returns its id."""
-    path, body = f"{service.url}/v1/models/{model}/predict", {"features": {"x": 1.0}, **fields}
-    reply = httpx2.post(path, json=body, headers=bearer(service.key))
+    body = {"features": {"x": 1.0}, **fields}
+    with service.client() as http:
+        reply = http.post(f"/v1/models/{model}/predict", json=body)
     assert reply.status_code == 200, reply.text
     return str(reply.json()["prediction_id"])
 
@@ -61,20 +51,12 @@ def thumbs(prediction_id: str, **fields: Any) -> dict[str, Any]:
     return {"prediction_id": prediction_id, "kind": "thumbs", "value": True, **fields}
 
 
-def problem(reply: httpx2.Response, status: int, code: str) -> dict[str, Any]:
-    """Check that a reply is the problem, and return it."""
-    assert reply.status_code == status, reply.text
-    assert reply.headers["content-type"] == "application/problem+json"
-    body = dict(reply.json())
-    assert body["code"] == code, body
-    return body
-
-
 def said(service: Any, reply: httpx2.Response) -> dict[str, Any]:
     """Return the signal of a receipt, as it is kept."""
     assert reply.status_code == 202, reply.text
-    path = f"{service.url}/v1/feedback/{reply.json()['feedback_id']}"
-    return dict(httpx2.get(path, headers=bearer(service.key)).json()["feedback"])
+    with service.client() as http:
+        receipt = http.get(f"/v1/feedback/{reply.json()['feedback_id']}").json()
+    return dict(receipt["feedback"])
 
 
 # --- who is heard -----------------------------------------------------------------------------
@@ -89,17 +71,17 @@ def said(service: Any, reply: httpx2.Response) -> dict[str, Any]:
     ],
 )
 def test_whom_the_answer_was_given_to_speaks(
-    service: Any, http: httpx2.Client, asked: dict[str, str], source: str
+    service: Any, bare: httpx2.Client, asked: dict[str, str], source: str
 ) -> None:
     """The record says whose answer it is, and so whose word; the sender is no auditor."""
-    kept = said(service, http.post("/v1/feedback", json=thumbs(ask(service, **asked))))
+    kept = said(service, bare.post("/v1/feedback", json=thumbs(ask(service, **asked))))
     assert (kept["source"], kept["auditor"]) == (source, False)
 
 
-def test_an_answer_given_to_nobody_speaks_for_itself(service: Any, http: httpx2.Client) -> None:
+def test_an_answer_given_to_nobody_speaks_for_itself(service: Any, bare: httpx2.Client) -> None:
     """Without a user or a session, each answer is a source of its own."""
     one, other = (
-        said(service, http.post("/v1/feedback", json=thumbs(ask(service))))["source"]
+        said(service, bare.post("/v1/feedback", json=thumbs(ask(service))))["source"]
         for _ in range(2)
     )
     assert one.startswith("prediction:")
@@ -115,48 +97,48 @@ def test_an_answer_given_to_nobody_speaks_for_itself(service: Any, http: httpx2.
         ("model", "web"),
     ],
 )
-def test_no_body_says_who_speaks(service: Any, http: httpx2.Client, field: str, value: Any) -> None:
+def test_no_body_says_who_speaks(service: Any, bare: httpx2.Client, field: str, value: Any) -> None:
     """A name in the body is refused, and not merely passed over: 403 that points at it."""
     prediction_id = ask(service, user_id="victim")
-    reply = http.post("/v1/feedback", json=thumbs(prediction_id, **{field: value}))
+    reply = bare.post("/v1/feedback", json=thumbs(prediction_id, **{field: value}))
     [place] = problem(reply, 403, "forbidden")["errors"]
     assert place["pointer"] == f"/{field}"
     assert "eve" not in reply.text
-    assert http.post("/v1/feedback", json=thumbs(prediction_id)).json()["status"] == "accepted"
+    assert bare.post("/v1/feedback", json=thumbs(prediction_id)).json()["status"] == "accepted"
 
 
-def test_a_flag_needs_a_key(service: Any, http: httpx2.Client) -> None:
+def test_a_flag_needs_a_key(service: Any, bare: httpx2.Client) -> None:
     """What rules of the system find is said by the system, not by a page."""
     flag = {"prediction_id": ask(service, "pages", options=[{"id": "a"}]), "kind": "flag"}
-    problem(http.post("/v1/feedback", json=flag | {"rule": "toxic"}), 403, "forbidden")
+    problem(bare.post("/v1/feedback", json=flag | {"rule": "toxic"}), 403, "forbidden")
     several = {"prediction_id": flag["prediction_id"], "signals": [{"kind": "flag", "rule": "r"}]}
-    problem(http.post("/v1/feedback", json=several), 403, "forbidden")
+    problem(bare.post("/v1/feedback", json=several), 403, "forbidden")
 
 
-def test_who_posts_through_many_answers_is_one_rater(service: Any, http: httpx2.Client) -> None:
+def test_who_posts_through_many_answers_is_one_rater(service: Any, bare: httpx2.Client) -> None:
     """The limit of a source holds over all that one user says, by ids and by key alike."""
     statuses = []
     for n in range(BURST + 2):
         body = thumbs(ask(service, user_id="mallory", session_id=f"s{n}"))
-        statuses.append(http.post("/v1/feedback", json=body).status_code)
+        statuses.append(bare.post("/v1/feedback", json=body).status_code)
     assert statuses == [202] * BURST + [429] * 2
     keyed = thumbs(ask(service), user_id="mallory")
-    reply = httpx2.post(f"{service.url}/v1/feedback", json=keyed, headers=bearer(service.key))
+    reply = bare.post("/v1/feedback", json=keyed, headers=bearer(service.key))
     assert problem(reply, 429, "rate_limited")["retryable"]
     assert int(reply.headers["retry-after"]) > 1
-    others = http.post("/v1/feedback", json=thumbs(ask(service, user_id="trent")))
+    others = bare.post("/v1/feedback", json=thumbs(ask(service, user_id="trent")))
     assert others.status_code == 202
     assert others.headers["ratelimit-policy"].startswith('"source";')
 
 
 def test_saying_it_with_a_key_and_without_is_saying_it_once(
-    service: Any, http: httpx2.Client
+    service: Any, bare: httpx2.Client
 ) -> None:
     """The user is the same source by both ways: a duplicate, not a second voice."""
     prediction_id = ask(service, user_id="carol")
-    first = http.post("/v1/feedback", json=thumbs(prediction_id)).json()
+    first = bare.post("/v1/feedback", json=thumbs(prediction_id)).json()
     keyed = thumbs(prediction_id, user_id="carol")
-    again = httpx2.post(f"{service.url}/v1/feedback", json=keyed, headers=bearer(service.key))
+    again = bare.post("/v1/feedback", json=keyed, headers=bearer(service.key))
     assert (first["status"], again.json()["status"]) == ("accepted", "duplicate")
     assert first["feedback_id"] == again.json()["feedback_id"]
 
@@ -164,26 +146,26 @@ def test_saying_it_with_a_key_and_without_is_saying_it_once(
 # --- idempotency ------------------------------------------------------------------------------
 
 
-def test_idempotency_keys_belong_to_the_answer(service: Any, http: httpx2.Client) -> None:
+def test_idempotency_keys_belong_to_the_answer(service: Any, bare: httpx2.Client) -> None:
     """Pages may all use the same key: on one answer it is a retry, on another it is new."""
     one, other = ask(service, user_id="k1"), ask(service, user_id="k2")
     key = {"idempotency-key": "click-1"}
     replies = [
-        http.post("/v1/feedback", json=thumbs(prediction_id), headers=key).json()
+        bare.post("/v1/feedback", json=thumbs(prediction_id), headers=key).json()
         for prediction_id in (one, one, other)
     ]
     assert [reply["status"] for reply in replies] == ["accepted", "duplicate", "accepted"]
-    changed = http.post("/v1/feedback", json=thumbs(one, value=False), headers=key)
+    changed = bare.post("/v1/feedback", json=thumbs(one, value=False), headers=key)
     problem(changed, 422, "idempotency_key_reused")
 
 
-def test_no_page_uses_up_the_keys_of_the_application(service: Any, http: httpx2.Client) -> None:
+def test_no_page_uses_up_the_keys_of_the_application(service: Any, bare: httpx2.Client) -> None:
     """What a page sends under a key is not what the application sends under the same one."""
     prediction_id, key = ask(service, user_id="dan"), {"idempotency-key": "shared"}
-    assert http.post("/v1/feedback", json=thumbs(prediction_id), headers=key).status_code == 202
+    assert bare.post("/v1/feedback", json=thumbs(prediction_id), headers=key).status_code == 202
     keyed = thumbs(prediction_id, user_id="dan", value=False)
     headers = bearer(service.key) | key
-    reply = httpx2.post(f"{service.url}/v1/feedback", json=keyed, headers=headers)
+    reply = bare.post("/v1/feedback", json=keyed, headers=headers)
     assert reply.json()["status"] == "accepted"
 
 
@@ -208,87 +190,85 @@ def strangers(service: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_no_good_id_is_as_no_key(service: Any, http: httpx2.Client, private: Any) -> None:
+def test_no_good_id_is_as_no_key(service: Any, bare: httpx2.Client, private: Any) -> None:
     """Which ids are real is not told to whoever may not use them: all get the very same reply."""
     told = set()
     bodies = strangers(service)
     for body in bodies.values():
-        reply = http.post("/v1/feedback", json=body)
+        reply = bare.post("/v1/feedback", json=body)
         assert reply.headers["www-authenticate"] == "Bearer"
         told.add(problem(reply, 401, "unauthorized")["detail"])
     reply = httpx2.post(f"{private.url}/v1/feedback", json=thumbs(ask(private)))
     told.add(problem(reply, 401, "unauthorized")["detail"])
     assert len(told) == 1
-    keyed = httpx2.post(
-        f"{service.url}/v1/feedback", json=bodies["forged"], headers=bearer(service.key)
-    )
+    keyed = bare.post("/v1/feedback", json=bodies["forged"], headers=bearer(service.key))
     problem(keyed, 404, "unknown_prediction")
 
 
 @pytest.mark.parametrize("header", ["Bearer ol_wrong", "Bearer", "", "Basic b2w6b2w="])
 def test_a_wrong_key_is_not_made_good_by_an_id(
-    service: Any, http: httpx2.Client, header: str
+    service: Any, bare: httpx2.Client, header: str
 ) -> None:
     """Whoever says who they are has to be right: else they would believe their key works."""
     body = thumbs(ask(service, user_id="ada"))
-    reply = http.post("/v1/feedback", json=body, headers={"authorization": header})
+    reply = bare.post("/v1/feedback", json=body, headers={"authorization": header})
     problem(reply, 401, "unauthorized")
 
 
-def test_an_id_opens_nothing_else(service: Any, http: httpx2.Client) -> None:
-    """Neither batches, nor the answer's own story, nor the fate of what was said about it."""
+def test_an_id_opens_nothing_else(service: Any, bare: httpx2.Client) -> None:
+    """An id opens no batch, not the answer's own story, and not the fate of what was said."""
     prediction_id = ask(service, user_id="frank")
-    receipt = http.post("/v1/feedback", json=thumbs(prediction_id)).json()
+    receipt = bare.post("/v1/feedback", json=thumbs(prediction_id)).json()
     problem(
-        http.post("/v1/feedback_batch", json={"items": [thumbs(prediction_id)]}),
+        bare.post("/v1/feedback_batch", json={"items": [thumbs(prediction_id)]}),
         401,
         "unauthorized",
     )
-    problem(http.get(f"/v1/predictions/{prediction_id}"), 401, "unauthorized")
-    problem(http.get(f"/v1/feedback/{receipt['feedback_id']}"), 401, "unauthorized")
+    problem(bare.get(f"/v1/predictions/{prediction_id}"), 401, "unauthorized")
+    problem(bare.get(f"/v1/feedback/{receipt['feedback_id']}"), 401, "unauthorized")
 
 
-def test_an_own_answer_is_checked_as_any_other(service: Any, http: httpx2.Client) -> None:
+def test_an_own_answer_is_checked_as_any_other(service: Any, bare: httpx2.Client) -> None:
     """What is wrong with the body is said, also where there is no key."""
     prediction_id = ask(service, user_id="gina")
     wrong = {"kind": "correction", "value": "neither"}
-    problem(http.post("/v1/feedback", json=thumbs(prediction_id) | wrong), 422, "invalid_value")
-    problem(http.post("/v1/feedback", json=thumbs(prediction_id, coment="x")), 422, "unknown_field")
-    problem(http.post("/v1/feedback", content=b"{"), 400, "malformed")
+    problem(bare.post("/v1/feedback", json=thumbs(prediction_id) | wrong), 422, "invalid_value")
+    problem(bare.post("/v1/feedback", json=thumbs(prediction_id, coment="x")), 422, "unknown_field")
+    problem(bare.post("/v1/feedback", content=b"{"), 400, "malformed")
     old = Keyring.load(service.data_dir).seal("prediction", "web", Address(1, 0, "00ff00ff"))
-    problem(http.post("/v1/feedback", json=thumbs(old)), 410, "feedback_window_closed")
+    problem(bare.post("/v1/feedback", json=thumbs(old)), 410, "feedback_window_closed")
 
 
-def test_a_preference_stays_within_the_answer(service: Any, http: httpx2.Client) -> None:
+def test_a_preference_stays_within_the_answer(service: Any, bare: httpx2.Client) -> None:
     """Of the options of one's own answer one may be preferred; other answers are not at hand."""
     options = [{"id": "a", "features": {"x": 1.0}}, {"id": "b", "features": {"x": 2.0}}]
     one, other = (ask(service, "pages", options=options, user_id="hal") for _ in range(2))
     pair = {"kind": "preference", "chosen": "a", "rejected": "b"}
-    assert http.post("/v1/feedback", json=pair | {"prediction_id": one}).status_code == 202
+    assert bare.post("/v1/feedback", json=pair | {"prediction_id": one}).status_code == 202
     across = {"kind": "preference", "chosen": one, "rejected": other}
-    problem(http.post("/v1/feedback", json=across), 401, "unauthorized")
-    problem(http.post("/v1/feedback", json=across | {"prediction_id": one}), 422, "not_served")
+    problem(bare.post("/v1/feedback", json=across), 401, "unauthorized")
+    problem(bare.post("/v1/feedback", json=across | {"prediction_id": one}), 422, "not_served")
 
 
 # --- from a page ------------------------------------------------------------------------------
 
 
-def test_a_page_of_a_known_origin_may_post(service: Any, http: httpx2.Client) -> None:
+def test_a_page_of_a_known_origin_may_post(service: Any, bare: httpx2.Client) -> None:
     """The browser asks first, without a key or an id, and may then read the receipt and headers."""
     asking = {
         "origin": PAGE,
         "access-control-request-method": "POST",
         "access-control-request-headers": "content-type,idempotency-key",
     }
-    first = http.options("/v1/feedback", headers=asking)
+    first = bare.options("/v1/feedback", headers=asking)
     assert first.status_code == 200
     assert first.headers["access-control-allow-origin"] == PAGE
     body = thumbs(ask(service, user_id="ivy"))
-    reply = http.post("/v1/feedback", json=body, headers={"origin": PAGE, "idempotency-key": "k"})
+    reply = bare.post("/v1/feedback", json=body, headers={"origin": PAGE, "idempotency-key": "k"})
     assert reply.status_code == 202
     assert reply.headers["access-control-allow-origin"] == PAGE
     assert "ratelimit" in reply.headers["access-control-expose-headers"].lower()
-    refused = http.post("/v1/feedback", json=thumbs("x" * 50), headers={"origin": PAGE})
+    refused = bare.post("/v1/feedback", json=thumbs("x" * 50), headers={"origin": PAGE})
     problem(refused, 401, "unauthorized")
     assert refused.headers["access-control-allow-origin"] == PAGE
 
@@ -315,43 +295,43 @@ def new_key(
     """Return a function that lets in a key, and returns its header once the service knows it."""
 
     async def make(name: str, *scopes: auth.Scope) -> dict[str, str]:
-        headers = bearer(key := auth.new_key())
+        key = auth.new_key()
         async with await open_store(service.server.url) as store:
             await auth.allow(store, key, name=name, scopes=scopes)
-        path = f"{service.url}/v1/session"
-        await eventually(lambda: httpx2.get(path, headers=headers).status_code == 200)
-        return headers
+        with service.client(key) as http:
+            await eventually(lambda: http.get("/v1/session").status_code == 200)
+        return bearer(key)
 
     return make
 
 
 async def test_to_speak_for_the_system_takes_the_scope(
-    service: Any, new_key: Callable[..., Awaitable[dict[str, str]]]
+    service: Any, bare: httpx2.Client, new_key: Callable[..., Awaitable[dict[str, str]]]
 ) -> None:
     """A source of type `system` is 403 without it; of type `model` or `human` it is not."""
     page = await new_key("page", "feedback")
     system = await new_key("rules", "feedback", "system")
-    path = f"{service.url}/v1/feedback"
+    path = "/v1/feedback"
     rules = {"source": {"type": "system", "id": "rules"}}
     prediction_id = ask(service)
-    reply = httpx2.post(path, json=thumbs(prediction_id, **rules), headers=page)
+    reply = bare.post(path, json=thumbs(prediction_id, **rules), headers=page)
     [place] = problem(reply, 403, "forbidden")["errors"]
     assert place["pointer"] == "/source/type"
     batch = {"items": [thumbs(prediction_id, **rules), thumbs(prediction_id)]}
-    found = httpx2.post(f"{path}_batch", json=batch, headers=page).json()
+    found = bare.post(f"{path}_batch", json=batch, headers=page).json()
     assert [item["status"] for item in found["results"]] == [403, "accepted"]
-    kept = said(service, httpx2.post(path, json=thumbs(prediction_id, **rules), headers=system))
+    kept = said(service, bare.post(path, json=thumbs(prediction_id, **rules), headers=system))
     assert (kept["source"], kept["auditor"]) == ("system:rules", False)
     judge = thumbs(prediction_id, source={"type": "model", "id": "judge"})
-    assert said(service, httpx2.post(path, json=judge, headers=page))["source"] == "model:judge"
+    assert said(service, bare.post(path, json=judge, headers=page))["source"] == "model:judge"
 
 
 async def test_an_auditor_is_known_by_the_scope(
-    service: Any, new_key: Callable[..., Awaitable[dict[str, str]]]
+    service: Any, bare: httpx2.Client, new_key: Callable[..., Awaitable[dict[str, str]]]
 ) -> None:
     """The key's scope `audit` makes an auditor, by whatever name they speak."""
     auditor = await new_key("auditor", "feedback", "audit")
     for fields in ({}, {"user_id": "nora"}):
         body = thumbs(ask(service), **fields)
-        reply = httpx2.post(f"{service.url}/v1/feedback", json=body, headers=auditor)
+        reply = bare.post("/v1/feedback", json=body, headers=auditor)
         assert said(service, reply)["auditor"] is True

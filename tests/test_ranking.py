@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online_learner.errors import ConfigError, StateError
+from online_learner.errors import ConfigError, StateError, Unfit
 from online_learner.learners import Ranker
 from online_learner.learners.factory import make_learner
 from online_learner.learners.torch.pairs import MAX_CROSSED
@@ -438,7 +438,7 @@ def test_damaged_bytes_are_refused(kept: int) -> None:
         (Rated({}, {"x": math.nan}, 1.0), ValueError, "finite"),
         (Rated({}, {"x": 1e308}, 1.0), ValueError, "within"),
         (Ranked({"v": [1.0, math.inf]}, ({"v": [1.0, 2.0]}, BAD)), ValueError, "finite"),
-        (Rated({}, {"x": object()}, 1.0), TypeError, "object"),
+        (Rated({}, {"x": object()}, 1.0), Unfit, "object"),
     ],
 )
 def test_a_lesson_that_makes_no_sense_is_refused(

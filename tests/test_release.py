@@ -15,9 +15,11 @@ from the_learner import (
     Faulty,
     Killed,
     Wary,
-    process,
+    entry_of,
+    heir,
     quarantine_of,
     run,
+    say,
     steps_of,
 )
 
@@ -53,33 +55,11 @@ async def web(open_loop: OpenLoop, make_settings: MakeSettings) -> Loop:
     return loop
 
 
-def heir(loop: Loop, *, store: Any = None) -> Trainer:
-    """Return the learner of another process."""
-    found = process(loop, store=store)
-    found._snapshots = Every(3)
-    return found
-
-
-async def say(loop: Loop, count: int = 1, *, seed: int = 0, **features: Any) -> list[str]:
-    """Have answers corrected; returns the ids of the corrections."""
-    rng, found = random.Random(seed), []
-    for _ in range(count):
-        answer = await loop.predict("web", {"a": rng.gauss(0, 1), **features})
-        receipt = await loop.feedback(answer["prediction_id"], "correction", rng.random() < 0.5)
-        found.append(str(receipt.feedback_id))
-    return found
-
-
 async def rate(loop: Loop, stars: int, rater: str, a: float) -> str:
     """Have an answer rated."""
     answer = await loop.predict("web", {"a": a})
     receipt = await loop.feedback(answer["prediction_id"], "rating", stars, user_id=rater)
     return str(receipt.feedback_id)
-
-
-def entry_of(loop: Loop, feedback_id: str) -> str:
-    """Return where a signal is in the stream."""
-    return loop.keyring.open("feedback", feedback_id)[1].entry
 
 
 async def let_go(loop: Loop, *feedback_ids: str, **options: Any) -> list[str]:

@@ -13,6 +13,7 @@ from online_learner.errors import ServiceError
 from online_learner.requests import (
     LogRequest,
     PredictRequest,
+    Request,
     ScoreRequest,
     SeveralSignals,
     parse_feedback,
@@ -20,6 +21,7 @@ from online_learner.requests import (
     read_feedback,
 )
 from online_learner.requests.telling import Correction, Preference, Rating
+from online_learner.requests.values import MAX_DEPTH, MAX_FIELDS
 from online_learner.schema import Option
 from serve_app.http import parse
 
@@ -60,6 +62,11 @@ def scored(document: dict[str, Any]) -> ScoreRequest:
     found = parse(ScoreRequest, json.dumps(document).encode())
     found.options()
     return found
+
+
+def asked(document: dict[str, Any]) -> PredictRequest:
+    """Return a request for a prediction as the route reads it."""
+    return parse(PredictRequest, json.dumps(document).encode())
 
 
 def told(document: dict[str, Any]) -> Any:
@@ -356,6 +363,73 @@ def test_what_is_wrong_with_several_signals_is_pointed_at(
     """The signal is named by its place; a kind that is none has the code that it has alone."""
     place = refusal(told, SEVERAL | change)
     assert (place["pointer"], place["code"]) == (pointer, code)
+
+
+MANY = {f"k{n}": 1e99 for n in range(5000)}
+
+
+@pytest.mark.parametrize(
+    ("read", "change", "pointer"),
+    [
+        (told, {"signals": [THUMB | MANY]}, "/signals/0"),
+        (told, MANY, ""),
+        (told, {"tags": MANY}, "/tags"),
+        (told, {"source": {"id": "a"} | MANY}, "/source"),
+        (
+            told,
+            {"signals": [THUMB | {"kind": "ranking", "value": [1] * 999}]},
+            "/signals/0/value/0",
+        ),
+        (told, {"reasons": [1] * 5000}, "/reasons"),
+        (logged, {"parameters": MANY}, "/parameters"),
+        (logged, {"messages": [MANY]}, "/messages/0"),
+        (logged, {"messages": [1] * 5000}, "/messages"),
+        (logged, {"request": MANY}, "/request"),
+        (logged, {"outputs": [{"id": "a"} | MANY]}, "/outputs/0"),
+        (logged, {"outputs": [{"id": "a", "logprobs": [None] * 999}]}, "/outputs/0/logprobs/0"),
+        (scored, {"outputs": [1] * 5000}, "/outputs"),
+        (asked, {"options": [{}] * 5000}, "/options"),
+        (asked, {"options": [{}] * 1000}, "/options/0/id"),
+        (asked, {"options": [{"id": "a"} | MANY]}, "/options/0"),
+    ],
+)
+def test_of_thousands_of_wrong_parts_one_is_pointed_at(
+    read: Callable[[dict[str, Any]], Any], change: dict[str, Any], pointer: str
+) -> None:
+    """What has far too many parts is refused as a whole, before each is looked at."""
+    base = SEVERAL if read is told else {"prompt": "p"} if read is not asked else {"features": {}}
+    if read is logged:
+        base = base | {"outputs": OUTPUTS}
+    assert refusal(read, base | change)["pointer"] == pointer
+
+
+def test_no_request_comes_near_the_limit_of_fields() -> None:
+    """All known fields at once, and as many unknown ones, are looked at."""
+
+    def below(kind: type[Request]) -> list[type[Request]]:
+        return [kind, *(found for child in kind.__subclasses__() for found in below(child))]
+
+    kinds = below(Request)
+    assert len(kinds) > 20
+    assert max(len(kind.model_fields) for kind in kinds) <= MAX_FIELDS // 2
+
+
+@pytest.mark.parametrize("inner", [1, [], {}, "x"])
+def test_a_value_is_as_deep_as_is_told(inner: Any) -> None:
+    """Lists and objects lie in each other up to the limit, whatever is in the last."""
+    value = inner
+    for n in range(MAX_DEPTH - isinstance(inner, list | dict)):
+        value = {"a": value} if n % 2 else [value]
+    body = {"prediction_id": "x", "kind": "correction"}
+    assert told(body | {"value": value}).value == value
+    assert "16 deep" in refusal(told, body | {"value": [value]})["message"]
+
+
+@pytest.mark.parametrize("bad", [1e99, {"a": [1e99]}, [[True, 1e99]]])
+def test_a_wrong_part_is_found_wherever_it_lies(bad: Any) -> None:
+    """Beside and below what is right."""
+    body = {"prediction_id": "x", "kind": "correction", "value": [{"b": None}, "x", bad, [1]]}
+    assert "finite number" in refusal(told, body)["message"]
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+import the_learner
 from redis.exceptions import ResponseError
-from the_learner import Every, Wary, process, run
+from the_learner import Every, Wary, entry_of, heir, run
 
-from online_learner import explain, retain
+from online_learner import explain, learn, retain
 from online_learner.errors import NotFound, StateError
 from online_learner.explain.fates import fates
 from online_learner.explain.signals import find
-from online_learner.judge import entry_order
+from online_learner.ids import entry_order
 from online_learner.learn import Trainer
 from online_learner.loop import Loop
 from online_learner.operate import operate
@@ -27,6 +28,7 @@ from online_learner.schema import Settled, Verdict
 from online_learner.settings import Settings
 from online_learner.store import Store
 from policies.signals import Signals
+from serve_app import writer as writer_module
 from serve_app.writer import Writer
 
 OpenLoop = Callable[..., Awaitable[Loop]]
@@ -43,8 +45,9 @@ WINDOW_S = 86_400.0
 
 
 @pytest.fixture(autouse=True)
-async def _small_nodes(store: Store) -> AsyncIterator[None]:
-    """Let the server keep one entry a node, so that trimming is exact; a test may say otherwise."""
+async def _exact(store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Let the server keep one entry a node, and the learner no older state: trimming is exact."""
+    monkeypatch.setattr(learn, "KEPT_MS", 0)
     await store.call("CONFIG", "SET", "stream-node-max-entries", "1")
     yield
     await store.call("CONFIG", "SET", "stream-node-max-entries", "100")
@@ -58,24 +61,9 @@ async def web(open_loop: OpenLoop, make_settings: MakeSettings) -> Loop:
     return loop
 
 
-def heir(loop: Loop) -> Trainer:
-    """Return the learner of another process."""
-    found = process(loop)
-    found._snapshots = Every(3)
-    return found
-
-
-async def say(loop: Loop, count: int = 1, *, seed: int = 0, **features: Any) -> list[str]:
+async def say(loop: Loop, count: int = 1, **options: Any) -> list[str]:
     """Have answers corrected; returns where the corrections are in the stream."""
-    rng, found = random.Random(seed), []
-    for _ in range(count):
-        answer = await loop.predict("web", {"a": rng.gauss(0, 1), **features})
-        receipt = await loop.feedback(answer["prediction_id"], "correction", rng.random() < 0.5)
-        address = loop.keyring.open("feedback", str(receipt.feedback_id))[1]
-        found.append(address.entry)
-        while int(time.time() * 1000) <= address.ms:
-            pass  # each has a millisecond of its own
-    return found
+    return [entry_of(loop, said) for said in await the_learner.say(loop, count, **options)]
 
 
 async def trim(loop: Loop, before: str = "", *, windows: float = 1.0) -> int:
@@ -216,7 +204,7 @@ async def test_a_release_that_is_not_published_keeps_its_signals(
 
 
 async def test_verdicts_and_resets_stay(web: Loop) -> None:
-    """Why a version is live, and what a reset undid, is asked long after."""
+    """Why a version is live, and what a reset undid, can be asked after any trim."""
     registry = web.stages("web").registry
     await say(web, 3)
     await web.turn("web")
@@ -254,7 +242,7 @@ async def test_what_was_trimmed_is_told_from_what_was_lost(web: Loop) -> None:
 
 
 async def test_the_status_tells_how_far_the_log_goes_back(web: Loop) -> None:
-    """Nothing at first; then where each kind begins."""
+    """Before any trim the status names no beginning; then it says where each kind begins."""
     registry = web.stages("web").registry
     policy = web.stages("web").policy
     said = await say(web, 4)
@@ -273,7 +261,7 @@ async def test_the_status_tells_how_far_the_log_goes_back(web: Loop) -> None:
 async def test_every_fate_and_every_weight_is_the_same_after_a_trim(
     web: Loop, seed: int, a_node: str
 ) -> None:
-    """Signals, poison, pulls, releases, deaths, and trims at any place in between."""
+    """Poison, pulls, releases, deaths and trims at any place change no fate and no weight."""
     await web.store.call("CONFIG", "SET", "stream-node-max-entries", a_node)
     rng, trainer, gone = random.Random(seed), web.stages("web").trainer, 0
     trainer._spec = trainer._spec.model_copy(update={"publish_s": 3600.0})
@@ -352,7 +340,7 @@ async def check_rewound(web: Loop, trainer: Trainer) -> None:
 
 
 async def test_a_rewind_begins_where_the_record_does(web: Loop) -> None:
-    """At the oldest version after which nothing is missing; before any trim, at the first."""
+    """A rewind begins at the oldest version after which nothing is missing; untrimmed, at 0."""
     trainer, registry = web.stages("web").trainer, web.stages("web").registry
     for n in range(5):
         await say(web, 2, seed=n)
@@ -553,6 +541,50 @@ async def test_a_key_of_another_type_stops_it_before_it_trims(web: Loop) -> None
     assert len(await left(web, "predictions")) == 4
 
 
+@pytest.mark.parametrize("role", ["learner", "gatekeeper"])
+@pytest.mark.parametrize(
+    "meta",
+    [
+        "garbage",
+        "",
+        "7",
+        "[" * 2000,
+        '{"offset":7,"settled":7}',
+        '{"offset":null,"settled":null}',
+        '{"offset":"x","settled":"x"}',
+        '{"offset":"9-9-9","settled":"9-9-9"}',
+        f'{{"offset":"{"9" * 30}-0","settled":"{"9" * 30}-0"}}',
+    ],
+    ids=lambda meta: meta[:20],
+)
+async def test_a_state_that_cannot_be_read_keeps_all_that_depends_on_it(
+    open_loop: OpenLoop, make_settings: MakeSettings, role: str, meta: str
+) -> None:
+    """Nobody knows then what will be read again; answers and evidence go as ever."""
+    loop = await open_loop(make_settings(web=GATED))
+    said = await say(loop, 3)
+    await loop.turn("web")
+    await loop.store.call("HSET", loop.stages("web").registry.keys.checkpoint(role), "meta", meta)
+    await trim(loop, windows=retain.EVIDENCE_WINDOWS)
+    assert await left(loop, "feedback") == said
+    assert len(await left(loop, "audits")) == 3
+    assert len(await left(loop, "steps")) == len(await left(loop, "served")) == 1
+    assert await left(loop, "predictions") == await left(loop, "evidence") == []
+
+
+async def test_a_release_that_cannot_be_read_keeps_its_signals(web: Loop) -> None:
+    """What nobody can read stands in nobody's way but its own."""
+    said = await say(web, 3)
+    await web.turn("web")
+    keys = web.stages("web").registry.keys
+    await web.store.call("HSET", keys.released, said[1], "", "x", "5-0")
+    await web.store.call("HSET", keys.trimmed, "predictions", "x")
+    await trim(web)
+    assert await left(web, "feedback") == said[1:]
+    assert await web.store.call("HKEYS", keys.released) == [said[1].encode()]
+    assert entry_order(await trimmed_to(web.store, keys, "predictions")) > (0, 0)
+
+
 async def test_it_is_due_now_and_then(web: Loop) -> None:
     """A turn of the loop trims, and not every one does."""
     await say(web, 3)
@@ -573,7 +605,7 @@ async def test_the_gatekeepers_process_trims(
     monkeypatch: pytest.MonkeyPatch,
     eventually: Callable[..., Awaitable[None]],
 ) -> None:
-    """By the window of the configuration in the store, with nobody's help."""
+    """The gatekeeper trims by itself, to the window of the configuration in the store."""
     from online_learner import config
 
     settings = make_settings(web=WEB, window_s=0.2)
@@ -587,6 +619,52 @@ async def test_the_gatekeepers_process_trims(
     writer = Writer("gatekeeper", "web", *place, lambda stages: stages.gatekeeper)
     try:
         await eventually(lambda: _empty(loop), within_s=10)
+        writer.check()
+    finally:
+        await writer.stop()
+
+
+@pytest.mark.parametrize("trouble", ["of the stage", "of the trimming"])
+async def test_trouble_of_one_is_none_of_the_other(
+    make_settings: MakeSettings,
+    open_loop: OpenLoop,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., Awaitable[None]],
+    *,
+    caplog: pytest.LogCaptureFixture,
+    trouble: str,
+) -> None:
+    """A gatekeeper that cannot judge trims, and one that cannot trim judges; neither dies."""
+    from online_learner import config
+
+    settings = make_settings(web=GATED, window_s=0.2)
+    loop = await open_loop(settings)
+    await config.publish(loop.store, loop.keyring, settings)
+    keys = loop.stages("web").registry.keys
+    await say(loop, 1)
+    monkeypatch.setattr(retain, "MARGIN_S", 0.0)
+    monkeypatch.setattr(retain, "EVERY_S", 0.01)
+    monkeypatch.setattr(writer_module, "LEAST_WAIT_S", 0.05)
+    if trouble == "of the stage":
+        await loop.store.call("HSET", keys.aliases, "mac", "00")
+    else:
+        await loop.store.call("SET", keys.quarantine, "mine")
+    place = (settings.store, str(settings.data_dir))
+    writer = Writer("gatekeeper", "web", *place, lambda stages: stages.gatekeeper)
+    try:
+        if trouble == "of the stage":
+            await eventually(lambda: _empty(loop), within_s=10)
+            assert "no valid seal" in writer._trouble
+        else:
+            for count in (1, 2, 3):  # an attempt to trim after each
+
+                async def settled(count: int = count) -> bool:
+                    return len(await left(loop, "evidence")) == count
+
+                await eventually(settled, within_s=10)
+                await say(loop, 1)
+            assert caplog.text.count("nothing of 'web' is trimmed") == 1
+            assert writer._trouble == ""
         writer.check()
     finally:
         await writer.stop()

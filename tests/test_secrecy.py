@@ -64,7 +64,7 @@ def test_what_fails_is_logged(searched: Searched) -> None:
     ],
 )
 def test_a_plant_is_found_in_any_writing(write: Any) -> None:
-    """Each shape, in the middle of other text; and none is found where none is."""
+    """Each shape is found in the middle of other text, and none where there is none."""
     plants = Plants(0)
     texts = [plants.new(f"place {n}") for n in range(200)]
     assert len({plants.planted[core].rpartition("(")[2] for core in plants.planted}) == 7
@@ -138,7 +138,7 @@ async def test_a_defect_is_told_without_its_words(
 async def test_a_defect_after_the_reply_is_logged_only(
     defective: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What has been replied stands."""
+    """A reply that was sent stands, and the defect is in the log."""
     reply = await defective.post("/late")
     assert reply.json() == {"fine": True}
     assert "failed" in caplog.text

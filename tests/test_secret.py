@@ -40,14 +40,14 @@ def test_a_secret_is_in_a_variable_or_in_a_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The file is named by another variable; white space around it is none of it."""
-    assert secret.given("OL_SECRET") is None
+    assert secret.from_environment("OL_SECRET") is None
     (tmp_path / "it").write_text(f"{PASSWORD}\n")
     monkeypatch.setenv("OL_SECRET_FILE", str(tmp_path / "it"))
-    assert secret.given("OL_SECRET") == PASSWORD
+    assert secret.from_environment("OL_SECRET") == PASSWORD
     assert secret.origin("OL_SECRET") == "OL_SECRET_FILE"
     monkeypatch.setenv("OL_SECRET_FILE", "")
     monkeypatch.setenv("OL_SECRET", "x")
-    assert secret.given("OL_SECRET") == "x"
+    assert secret.from_environment("OL_SECRET") == "x"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"two"])
@@ -61,14 +61,18 @@ def test_a_secret_that_cannot_be_read_stops_the_start(
         monkeypatch.setenv("OL_SECRET", PASSWORD)
     monkeypatch.setenv("OL_SECRET_FILE", str(tmp_path / "it"))
     with pytest.raises(ConfigError, match="OL_SECRET_FILE") as refused:
-        secret.given("OL_SECRET")
+        secret.from_environment("OL_SECRET")
     assert PASSWORD not in str(refused.value)
 
 
 def test_a_kept_secret_is_its_owners(tmp_path: Path) -> None:
     """It is made once, and readable by nobody else."""
     path = tmp_path / "inner" / "key"
-    assert secret.kept(path, lambda: "one") == secret.kept(path, lambda: "two") == "one"
+    assert (
+        secret.read_or_create(path, lambda: "one")
+        == secret.read_or_create(path, lambda: "two")
+        == "one"
+    )
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -86,8 +90,23 @@ def test_no_password_is_shown(word: str) -> None:
         assert secret.shown(f"redis://db?db=1&password={password}") == "redis://db?db=1"
 
 
+@pytest.mark.parametrize("name", ["password", "username", "ssl_password", "SSL_PASSWORD"])
+def test_no_credential_of_the_query_is_shown(name: str) -> None:
+    """Those that the client of the store takes from there."""
+    assert secret.shown(f"rediss://db/0?{name}=hunter2&db=1") == "rediss://db/0?db=1"
+
+
+@pytest.mark.parametrize("value", ["x", ["x"], 123, {"a": "x"}])
+@pytest.mark.parametrize("key", ["password", "pin_password", "api-key", "access_key", "auth"])
+def test_what_is_told_to_be_secret_is_hidden(key: str, value: Any) -> None:
+    """Whatever it is made of; what only sounds like it is shown."""
+    assert secret.hide({"of": [{key: value, "tokens": 8, "author": "a"}]}) == {
+        "of": [{key: secret.HIDDEN, "tokens": 8, "author": "a"}]
+    }
+
+
 def test_the_environment_gives_the_password_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the URL that it gives, and to no other."""
+    """The password is restored only to the URL that the environment gives."""
     monkeypatch.setenv("REDIS_URL", f"redis://app:{PASSWORD}@db:1")
     monkeypatch.setenv("OL_STORE", "redis://db:1")
     assert secret.complete("redis://db:1") == f"redis://app:{PASSWORD}@db:1"

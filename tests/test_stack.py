@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from the_service import bearer
 from the_stack import MODELS, Stack, start, stop
 
 from online_learner.ids import Keyring
@@ -71,44 +72,46 @@ async def learned_all(store: Store, model: str) -> bool:
 
 
 async def test_feedback_reaches_the_served_weights(
-    http: httpx2.AsyncClient, eventually: Poll
+    stack_http: httpx2.AsyncClient, eventually: Poll
 ) -> None:
     """Under `Always`, what is taught answers soon after, and the receipt says so."""
-    first = await predict(http, "eager", FEATURES)
-    receipt = await correct(http, first, True, user_id="ada")
+    first = await predict(stack_http, "eager", FEATURES)
+    receipt = await correct(stack_http, first, True, user_id="ada")
     assert receipt["status"] == "accepted"
     assert receipt["durability"] == "fsynced"
 
     async def served() -> bool:
-        now = await predict(http, "eager", FEATURES)
+        now = await predict(stack_http, "eager", FEATURES)
         return bool(now["step"] > first["step"] and now["scores"]["true"] > first["scores"]["true"])
 
     await eventually(served, within_s=20)
-    found = (await http.get(f"/v1/feedback/{receipt['feedback_id']}")).json()
+    found = (await stack_http.get(f"/v1/feedback/{receipt['feedback_id']}")).json()
     assert found["status"] == "learned"
     assert found["feedback"]["source"] == "human:ada"
 
 
-async def test_an_untrained_champion_answers_as_version_0(http: httpx2.AsyncClient) -> None:
+async def test_an_untrained_champion_answers_as_version_0(stack_http: httpx2.AsyncClient) -> None:
     """Before anything was learned and promoted, the answer is of version 0 and audited."""
-    answer = await predict(http, "careful", FEATURES)
+    answer = await predict(stack_http, "careful", FEATURES)
     assert answer["version"] == 0
     assert answer["ask"] == {"reason": "audit", "probability": 1.0}
-    status = (await http.get("/v1/models/careful")).json()
+    status = (await stack_http.get("/v1/models/careful")).json()
     assert status["untrained"] is True
 
 
-async def test_a_post_is_accepted_once_however_often_it_is_sent(http: httpx2.AsyncClient) -> None:
+async def test_a_post_is_accepted_once_however_often_it_is_sent(
+    stack_http: httpx2.AsyncClient,
+) -> None:
     """Ten copies of one post, at once, are one signal."""
-    answer = await predict(http, "careful", FEATURES)
-    posts = [correct(http, answer, True, idempotency_key="ten-copies") for _ in range(10)]
+    answer = await predict(stack_http, "careful", FEATURES)
+    posts = [correct(stack_http, answer, True, idempotency_key="ten-copies") for _ in range(10)]
     receipts = await asyncio.gather(*posts)
     assert sorted(r["status"] for r in receipts) == ["accepted"] + ["duplicate"] * 9
     assert len({r["feedback_id"] for r in receipts}) == 1
 
 
 async def test_swaps_under_load_fail_nothing_and_mix_nothing(
-    stack: Stack, http: httpx2.AsyncClient, raw: Store, eventually: Poll
+    stack: Stack, stack_http: httpx2.AsyncClient, raw: Store, eventually: Poll
 ) -> None:
     """Under a stream of swaps, each answer is that of the step that it names, bit for bit."""
     rng, done = random.Random(7), asyncio.Event()
@@ -117,12 +120,12 @@ async def test_swaps_under_load_fail_nothing_and_mix_nothing(
     async def ask() -> None:
         while not done.is_set():
             features = some_features(rng)
-            answers.append(await predict(http, "eager", features) | {"features": features})
+            answers.append(await predict(stack_http, "eager", features) | {"features": features})
 
     async def teach() -> None:
         for _ in range(300):
-            answer = await predict(http, "eager", some_features(rng))
-            await correct(http, answer, rng.random() < 0.5)
+            answer = await predict(stack_http, "eager", some_features(rng))
+            await correct(stack_http, answer, rng.random() < 0.5)
         done.set()
 
     await asyncio.gather(teach(), *(ask() for _ in range(6)))
@@ -145,20 +148,20 @@ async def test_swaps_under_load_fail_nothing_and_mix_nothing(
 
 
 async def test_a_learner_killed_in_the_middle_loses_and_doubles_nothing(
-    stack: Stack, http: httpx2.AsyncClient, raw: Store, eventually: Poll
+    stack: Stack, stack_http: httpx2.AsyncClient, raw: Store, eventually: Poll
 ) -> None:
     """After kill -9 under load the weights equal the replay along the recorded steps."""
     rng = random.Random(3)
-    before = (await http.get("/v1/models/careful")).json()["learner"]["pid"]
+    before = (await stack_http.get("/v1/models/careful")).json()["learner"]["pid"]
     accepted = []
     for number in range(200):
-        answer = await predict(http, "careful", some_features(rng))
-        accepted.append((await correct(http, answer, rng.random() < 0.5))["feedback_id"])
+        answer = await predict(stack_http, "careful", some_features(rng))
+        accepted.append((await correct(stack_http, answer, rng.random() < 0.5))["feedback_id"])
         if number == 100:
             os.kill(before, signal.SIGKILL)
 
     async def replaced() -> bool:
-        learner = (await http.get("/v1/models/careful")).json()["learner"]
+        learner = (await stack_http.get("/v1/models/careful")).json()["learner"]
         return learner is not None and learner["pid"] != before
 
     await eventually(replaced, within_s=60)
@@ -187,10 +190,10 @@ async def test_a_learner_killed_in_the_middle_loses_and_doubles_nothing(
 
 
 async def test_the_store_killed_is_503_and_comes_back(
-    http: httpx2.AsyncClient, raw: Store, eventually: Poll
+    stack_http: httpx2.AsyncClient, raw: Store, eventually: Poll
 ) -> None:
     """With the store dead, requests are refused within 2 s with Retry-After; then it heals."""
-    answer = await predict(http, "careful", FEATURES)
+    answer = await predict(stack_http, "careful", FEATURES)
     info = await raw.call("INFO", "server")
     text = (
         info
@@ -201,9 +204,9 @@ async def test_the_store_killed_is_503_and_comes_back(
     os.kill(store_pid, signal.SIGSTOP)
     started = time.monotonic()
     try:
-        asked = http.post("/v1/models/careful/predict", json={"features": FEATURES})
+        asked = stack_http.post("/v1/models/careful/predict", json={"features": FEATURES})
         body = {"prediction_id": answer["prediction_id"], "kind": "correction", "value": True}
-        replies = await asyncio.gather(asked, http.post("/v1/feedback", json=body))
+        replies = await asyncio.gather(asked, stack_http.post("/v1/feedback", json=body))
         took_s = time.monotonic() - started
     finally:
         os.kill(store_pid, signal.SIGKILL)
@@ -215,14 +218,14 @@ async def test_the_store_killed_is_503_and_comes_back(
 
     async def healed() -> bool:
         url = "/v1/models/careful/predict"
-        return bool((await http.post(url, json={"features": FEATURES})).status_code == 200)
+        return bool((await stack_http.post(url, json={"features": FEATURES})).status_code == 200)
 
     await eventually(healed, within_s=30)
-    receipt = await correct(http, answer, True, user_id="after the crash")
+    receipt = await correct(stack_http, answer, True, user_id="after the crash")
     assert receipt["status"] == "accepted"
 
     async def learned() -> bool:
-        found = (await http.get(f"/v1/feedback/{receipt['feedback_id']}")).json()
+        found = (await stack_http.get(f"/v1/feedback/{receipt['feedback_id']}")).json()
         return bool(found.get("status") == "learned")
 
     await eventually(learned, within_s=60)
@@ -232,7 +235,7 @@ async def test_the_store_killed_is_503_and_comes_back(
     ("path", "content", "status", "code"),
     [
         ("/v1/models/eagre/predict", b'{"features": {}}', 404, "unknown_model"),
-        ("/v1/models/eager/predict", b'{"features": {"x": NaN}}', 422, "invalid_value"),
+        ("/v1/models/eager/predict", b'{"features": {"x": NaN}}', 400, "malformed"),
         ("/v1/models/eager/predict", b'{"features": {"x": 1e308}}', 422, "invalid_value"),
         ("/v1/models/eager/predict", b'{"features": {}, "sesion_id": "a"}', 422, "unknown_field"),
         ("/v1/models/eager/predict", b'{"features": ', 400, "malformed"),
@@ -246,15 +249,15 @@ async def test_the_store_killed_is_503_and_comes_back(
     ],
 )
 async def test_bad_input_is_a_problem_that_says_what_to_do(
-    http: httpx2.AsyncClient, path: str, content: bytes, status: int, code: str
+    stack_http: httpx2.AsyncClient, path: str, content: bytes, status: int, code: str
 ) -> None:
     """Through the whole ingress, bad input is problem+json, and the next request is unharmed."""
     headers = {"content-type": "application/json"}
-    reply = await http.post(path, content=content, headers=headers)
+    reply = await stack_http.post(path, content=content, headers=headers)
     assert (reply.status_code, reply.json()["code"]) == (status, code)
     assert reply.headers["content-type"] == "application/problem+json"
     assert reply.json()["detail"]
-    await predict(http, "eager", FEATURES)
+    await predict(stack_http, "eager", FEATURES)
 
 
 async def test_no_key_no_answer(stack: Stack) -> None:
@@ -268,24 +271,26 @@ async def test_no_key_no_answer(stack: Stack) -> None:
         assert ready.json()["durability"] == "fsynced"
 
 
-async def test_operators_promote_and_roll_back(http: httpx2.AsyncClient, eventually: Poll) -> None:
+async def test_operators_promote_and_roll_back(
+    stack_http: httpx2.AsyncClient, eventually: Poll
+) -> None:
     """A rollback by hand answers from the version before, is recorded, and freezes the gate."""
-    status = (await http.get("/v1/models/eager")).json()
+    status = (await stack_http.get("/v1/models/eager")).json()
     assert status["aliases"]["following"]
-    planned = (await http.post("/v1/models/eager/rollback", json={"dry_run": True})).json()
+    planned = (await stack_http.post("/v1/models/eager/rollback", json={"dry_run": True})).json()
     assert planned["dry_run"]
-    assert (await http.get("/v1/models/eager")).json()["aliases"] == status["aliases"]
-    done = await http.post("/v1/models/eager/rollback")
+    assert (await stack_http.get("/v1/models/eager")).json()["aliases"] == status["aliases"]
+    done = await stack_http.post("/v1/models/eager/rollback")
     assert done.status_code == 200, done.text
 
     async def rolled_back() -> bool:
-        return bool((await predict(http, "eager", FEATURES))["step"] == 0)
+        return bool((await predict(stack_http, "eager", FEATURES))["step"] == 0)
 
     await eventually(rolled_back, within_s=20)
-    verdict = (await http.get("/v1/models/eager/verdicts")).json()["verdicts"][0]
+    verdict = (await stack_http.get("/v1/models/eager/verdicts")).json()["verdicts"][0]
     assert verdict["action"] == "rollback"
     assert verdict["by"] == "key:up"
-    assert (await http.post("/v1/models/eager/thaw")).status_code == 200
+    assert (await stack_http.post("/v1/models/eager/thaw")).status_code == 200
 
 
 def test_the_plain_profile_works_and_leaves_nothing(
@@ -294,7 +299,7 @@ def test_the_plain_profile_works_and_leaves_nothing(
     """On Ray's own proxy, beside another cluster, the loop runs; Ctrl-C leaves nothing."""
     running = start(tmp_path_factory.mktemp("plain"), "plain")
     try:
-        headers = {"authorization": f"Bearer {running.key}"}
+        headers = bearer(running.key)
         with httpx2.Client(base_url=running.url, headers=headers, timeout=15.0) as client:
             url = "/v1/models/eager/predict"
             answer = client.post(url, json={"features": FEATURES}).json()

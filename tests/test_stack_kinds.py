@@ -243,12 +243,14 @@ def test_the_page_is_the_table() -> None:
 
 @pytest.mark.ray
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-async def test_what_feedback_does(http: httpx2.AsyncClient, eventually: Poll, case: Case) -> None:
+async def test_what_feedback_does(
+    stack_http: httpx2.AsyncClient, eventually: Poll, case: Case
+) -> None:
     """It is accepted, followed to the answer that rests on it, and moves the weights as stated."""
-    asker = Asker(http, case.model)
+    asker = Asker(stack_http, case.model)
     before, digest = await asker.ask(), await asker.digest()
     body = {"prediction_id": before.id, "user_id": "ada", **case.says(before)}
-    receipt = await http.post("/v1/feedback", json=body)
+    receipt = await stack_http.post("/v1/feedback", json=body)
     assert receipt.status_code == 202, receipt.text
     feedback_id = receipt.json()["feedback_id"]
     wanted = "kept" if case.moved is None else "learned"
@@ -258,7 +260,7 @@ async def test_what_feedback_does(http: httpx2.AsyncClient, eventually: Poll, ca
         fate = await asker.fate(feedback_id)
         assert fate["status"] in {"accepted", wanted}, fate
         if fate["status"] == "kept":
-            step = (await http.get(f"/v1/models/{case.model}")).json()["step"]
+            step = (await stack_http.get(f"/v1/models/{case.model}")).json()["step"]
             return bool(step >= fate["step"])
         return fate.get("served") is not None
 
@@ -278,12 +280,12 @@ async def test_what_feedback_does(http: httpx2.AsyncClient, eventually: Poll, ca
 @pytest.mark.ray
 @pytest.mark.parametrize(("model", "kind"), REFUSED)
 async def test_what_means_nothing_is_refused(
-    http: httpx2.AsyncClient, model: str, kind: str
+    stack_http: httpx2.AsyncClient, model: str, kind: str
 ) -> None:
     """A kind that means nothing for a task is 422, and the answer names those that do."""
-    answer = await Asker(http, model).ask()
+    answer = await Asker(stack_http, model).ask()
     body = {"prediction_id": answer.id, "kind": kind, **FIELDS[kind]}
-    reply = await http.post("/v1/feedback", json=body)
+    reply = await stack_http.post("/v1/feedback", json=body)
     assert (reply.status_code, reply.json()["code"]) == (422, "kind_not_applicable")
     assert all(
         (other in reply.json()["detail"]) == (row[TASKS[model]] is not None or other == kind)
@@ -292,20 +294,20 @@ async def test_what_means_nothing_is_refused(
 
 
 @pytest.mark.ray
-async def test_a_blocked_answer_is_the_fallback(http: httpx2.AsyncClient) -> None:
+async def test_a_blocked_answer_is_the_fallback(stack_http: httpx2.AsyncClient) -> None:
     """A rule that blocks puts the fallback in the answer's place; the log holds both."""
     body = {"features": {"text": "write to ada@example.org at once"}}
-    answer = (await http.post("/v1/models/triage/predict", json=body)).json()
+    answer = (await stack_http.post("/v1/models/triage/predict", json=body)).json()
     assert (answer["blocked"], answer["output"], answer["scores"]) == (True, "billing", {})
     assert [flag["rule"] for flag in answer["flags"]] == ["personal_data"]
     assert "ada@" not in str(answer["flags"])
-    told = (await http.get(f"/v1/predictions/{answer['prediction_id']}")).json()["prediction"]
+    told = (await stack_http.get(f"/v1/predictions/{answer['prediction_id']}")).json()["prediction"]
     assert (told["blocked"], told["fallback"]) == (True, "billing")
     assert told["output"] in {"billing", "bug", "praise"}
 
 
 @pytest.mark.ray
-async def test_a_chat_is_logged_compared_and_scored(http: httpx2.AsyncClient) -> None:
+async def test_a_chat_is_logged_compared_and_scored(stack_http: httpx2.AsyncClient) -> None:
     """OpenAI request and response go in unchanged; feedback finds them by the completion id."""
     request = {
         "model": "llm",
@@ -324,15 +326,15 @@ async def test_a_chat_is_logged_compared_and_scored(http: httpx2.AsyncClient) ->
         "choices": choices,
     }
     url = "/v1/models/assistant"
-    logged = await http.post(f"{url}/log", json={"request": request, "response": response})
+    logged = await stack_http.post(f"{url}/log", json={"request": request, "response": response})
     assert logged.status_code == 200, logged.text
     assert logged.json()["model_version"] == "llm-7"
     said = {"model": "assistant", "external_id": "chatcmpl-1", "kind": "preference"}
     said |= {"chosen": "1", "rejected": "0", "model_version": "llm-7"}
-    receipt = await http.post("/v1/feedback", json=said)
+    receipt = await stack_http.post("/v1/feedback", json=said)
     assert receipt.status_code == 202, receipt.text
     assert receipt.json()["prediction_id"] == logged.json()["prediction_id"]
-    scored = await http.post(
+    scored = await stack_http.post(
         f"{url}/score", json={"prompt": PROMPT, "outputs": ["a bill", "a bird"]}
     )
     assert len(scored.json()["rewards"]) == 2

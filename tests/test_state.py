@@ -6,6 +6,7 @@ import contextlib
 import functools
 import math
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any, TypeAlias
@@ -19,14 +20,14 @@ from online_learner.errors import StateError
 from online_learner.learners.factory import make_learner
 from online_learner.learners.recorder import Recorder
 from online_learner.learners.river import RiverLearner
-from online_learner.learners.state import pack_state, unpack_state
+from online_learner.learners.state import pack_memory, pack_state, unpack_memory, unpack_state
 from online_learner.learners.torch import tensors
 from online_learner.schema import Example, Ranked, Rated
 from online_learner.settings import ModelSpec
 from policies.signals import Signals
 
 OPTION = {"text": "fine weather"}
-HEADER = b'{"family":"words","library":"","memory":{}}'
+HEADER = b'{"family":"words","library":""}'
 
 
 def taught() -> WordRanker:
@@ -47,29 +48,54 @@ def river() -> RiverLearner:
 
 @pytest.mark.parametrize("make", [taught, river, Recorder])
 def test_what_is_packed_comes_back(make: Any) -> None:
-    """Weights and what the signals policy remembers; the one that it is like stays as it is."""
-    model, memory = make(), {"raters": {"human:ä\n\u2028": [1, 0.1 + 0.2, 5e-324]}}
+    """The weights to the last bit; the one that they are like stays as it is."""
+    model = make()
     like = WordRanker() if make is taught else make()
     before = like.digest()
-    found, remembered = unpack_state(pack_state(model, memory), like)
+    found = unpack_state(pack_state(model), like)
     assert type(found) is type(model)
     assert found.digest() == model.digest()
-    assert remembered == memory
     assert like.digest() == before
     assert found is not like
 
 
 def test_equal_states_are_equal_bytes() -> None:
     """The header holds nothing that differs from one writing to the next."""
-    assert pack_state(taught(), {"a": 1}) == pack_state(taught(), {"a": 1})
+    assert pack_state(taught()) == pack_state(taught())
+
+
+def test_what_is_remembered_comes_back() -> None:
+    """To the last bit, in the same order, in far fewer bytes than its JSON."""
+    raters = {f"human:ä\n\u2028{n}": [n, 0.1 + 0.2, 5e-324, math.inf] for n in range(99, 0, -1)}
+    memory = {"raters": raters}
+    packed = pack_memory(memory)
+    assert list(unpack_memory(packed)["raters"].items()) == list(raters.items())
+    assert len(packed) < len(repr(memory)) / 4
+    assert unpack_memory(b"") == {}
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        b"{}",
+        pack_memory({"a": 1})[:-3],
+        zlib.compress(b"{"),
+        zlib.compress(b"\xff"),
+        zlib.compress(b"[" * 100_000),
+        zlib.compress(b"[]"),
+    ],
+)
+def test_what_is_no_memory_is_refused(packed: bytes) -> None:
+    """Truncated, damaged or foreign bytes are an error of ours."""
+    with pytest.raises(StateError, match="remembered of the raters"):
+        unpack_memory(packed)
 
 
 def test_the_memory_of_a_policy_travels() -> None:
     """A table of signals that takes it back knows the same raters."""
     one, other = Signals("ranking"), Signals("ranking")
     one.calibration.read("human:ada", 0.75)
-    _, memory = unpack_state(pack_state(taught(), one.state()), WordRanker())
-    other.restore(memory)
+    other.restore(unpack_memory(pack_memory(one.state())))
     assert other.calibration == one.calibration
 
 
@@ -95,16 +121,16 @@ def test_what_is_no_state_is_refused(blob: bytes, words: str) -> None:
 def test_the_state_of_another_family_is_refused() -> None:
     """Who changes the learner of a model is told to give it another name."""
     with pytest.raises(StateError, match=r"family 'words'.*of 'river'.*another name"):
-        unpack_state(pack_state(taught(), {}), river())
+        unpack_state(pack_state(taught()), river())
 
 
 def test_the_state_of_another_release_of_river_is_refused() -> None:
     """River's bytes are read by the minor release that wrote them; other families do not care."""
     ours = ".".join(version("river").split(".")[:2])
-    older = pack_state(river(), {}).replace(f'"library":"{ours}"'.encode(), b'"library":"0.99"')
+    older = pack_state(river()).replace(f'"library":"{ours}"'.encode(), b'"library":"0.99"')
     with pytest.raises(StateError, match=rf"by river 0\.99, and {ours} is installed.*replaying"):
         unpack_state(older, river())
-    assert b'"library":""' in pack_state(taught(), {})
+    assert b'"library":""' in pack_state(taught())
 
 
 # --- tensors ----------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ COMMIT = [
     KEYS.checkpoint("learner"),
     KEYS.aliases,
     KEYS.resets,
+    KEYS.before,
 ]
 STEP = {"fence": "1", "lineage": 1, "steps": [{"id": "1-1", "record": "{}"}], "quarantine": []}
 DECIDE = [
@@ -52,6 +53,7 @@ TRIM = [
     KEYS.quarantine,
     KEYS.served,
     KEYS.evidence,
+    KEYS.before,
 ]
 
 

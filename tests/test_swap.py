@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from online_learner.bundle import Bundle
+from online_learner.errors import StateError
 from online_learner.loop import Loop
 from online_learner.operate import operate
 from online_learner.schema import Aliases
@@ -287,6 +288,31 @@ async def test_an_anchor_that_cannot_be_loaded_does_not_hold_up_the_leash(
         assert reader.predictor.bundle is not None
         assert reader.predictor.bundle.champion.step == held(loop).champion.step
         assert reader.predictor.bundle.shadows == ()
+
+
+async def test_who_answers_does_not_read_what_is_remembered_of_the_raters(
+    open_loop: OpenLoop, make_settings: Any
+) -> None:
+    """Only who learns reads it, refuses it where it is damaged, and takes the state beside it."""
+    loop = await open_loop(make_settings(pages=ALWAYS))
+    await say(loop, 3)
+    registry, trainer = loop.stages("pages").registry, loop.stages("pages").trainer
+    keys = registry.keys
+    for key in (keys.checkpoint("learner"), keys.version(0)):
+        await loop.store.call("HSET", key, "memory", "damaged")
+    spec = loop.settings.model("pages")
+    reader = Stages(loop.store, loop.keyring, "pages", spec, trains=False)
+    assert await reader.follower.refresh() is True
+    assert reader.predictor.bundle is not None
+    assert reader.predictor.bundle.champion.step == trainer.at.step
+    assert reader.predictor.bundle.champion.learner.digest() == trainer.learner.digest()
+    assert [role for role, _ in reader.predictor.bundle.shadows] == ["anchor"]
+    with pytest.raises(StateError, match="damaged"):
+        await registry.load_newest(trainer.learner)
+    with pytest.raises(StateError, match="damaged"):
+        await registry.load_state(0, trainer.learner)
+    again = await open_loop(make_settings(pages=ALWAYS))
+    assert again.stages("pages").trainer.learner.digest() == trainer.learner.digest()
 
 
 async def test_two_refreshes_at_once_agree(open_loop: OpenLoop, make_settings: Any) -> None:

@@ -494,6 +494,17 @@ def test_its_memory_is_bounded() -> None:
     assert len(policy.opinions.answers[json.dumps(answer.features)]) == MOST_EACH
 
 
+@pytest.mark.parametrize("kind", ["flag", "preference"])
+def test_what_one_source_may_leave_of_one_answer_is_bounded(kind: str) -> None:
+    """Flags of ever other names, and pairs of ever other options, push out the oldest."""
+    stream = Stream("ranking")
+    answer = stream.answer(output=["a", "b"])
+    for turn in range(200):
+        names = {"rule": f"{turn}" * 80, "chosen": f"{turn}", "rejected": "b", "severity": "note"}
+        stream.say(names, about=answer, kind=kind)
+    assert len(json.dumps(stream.policy.state())) < 3_000
+
+
 def test_what_is_restored_from_nothing_knows_nobody() -> None:
     """An empty state is that of a policy that nobody has spoken to."""
     stream = Stream()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +12,9 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from the_service import bearer, unused_port
+
+from online_learner.note import Note
 
 MODELS: dict[str, dict[str, Any]] = {
     "eager": {
@@ -68,19 +69,13 @@ class Stack:
         self.data_dir = data_dir
         self.process = process
         self.log = log
-        note = json.loads((data_dir / "endpoint.json").read_text())
-        self.url, self.key, self.store_url = note["url"], note["key"], note["store"]
+        note = Note.read(data_dir)
+        assert note is not None
+        self.url, self.key, self.store_url = note.url, note.key, note.store
 
     def client(self) -> httpx2.AsyncClient:
         """Return a client with the key."""
-        headers = {"authorization": f"Bearer {self.key}"}
-        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=15.0)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        return httpx2.AsyncClient(base_url=self.url, headers=bearer(self.key), timeout=15.0)
 
 
 def start(place: Path, profile: str, models: dict[str, dict[str, Any]] = MODELS) -> Stack:
@@ -94,13 +89,13 @@ def start(place: Path, profile: str, models: dict[str, dict[str, Any]] = MODELS)
     command = [str(Path(sys.executable).with_name("online-learner")), "up", "--config", str(config)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--port", str(_free_port())],
+            [*command, "--port", str(unused_port())],
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=Path(__file__).parent.parent,
         )
     deadline = time.monotonic() + 120
-    while not (data_dir / "endpoint.json").exists():
+    while Note.read(data_dir) is None:
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             pytest.fail(f"up did not start: {log.read_text()}")

@@ -17,16 +17,17 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
 from benchmarks import report
+from benchmarks.chaos.ledger import patiently
 from benchmarks.chaos.servers import ALWAYS, EVERYSEC, Server, Setup, built, setups
 from benchmarks.report import Bar
 from benchmarks.sections import Found
-from online_learner.errors import OnlineLearnerError, Unavailable
+from online_learner.errors import OnlineLearnerError
 from online_learner.loop import Loop
 from online_learner.settings import Settings
 from online_learner.store import Durability, open_store
@@ -44,8 +45,6 @@ MODELS = {
         "learner": "river:dummy.PriorClassifier",
     }
 }
-
-T = TypeVar("T")
 
 How: TypeAlias = Literal["kill", "cut", "torn"]
 
@@ -109,7 +108,7 @@ async def _under_load(server: Server, rng: random.Random) -> list[Acknowledged]:
     """Predict and speak, many at once, until the server dies; returns what was acknowledged."""
     document = {"store": server.url, "data_dir": str(server.home), "models": MODELS}
     found: list[Acknowledged] = []
-    loop = await _patiently(lambda: Loop.open(Settings.parse(document)))
+    loop = await patiently(lambda: Loop.open(Settings.parse(document)))
     try:
         await server.setup.prepare(loop.store)
         loop.ingest.durability = (await loop.store.look()).durability
@@ -147,20 +146,12 @@ async def _look(loop: Loop) -> None:
             loop.ingest.durability = (await loop.store.look()).durability
 
 
-async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
-    """Do it again where the disk is so slow that the server does not answer in time."""
-    for _ in range(20):
-        with contextlib.suppress(Unavailable):
-            return await work()
-    return await work()
-
-
 async def _lost(server: Server, acknowledged: Sequence[Acknowledged]) -> list[Acknowledged]:
     """Return what is no longer there."""
-    async with await _patiently(lambda: open_store(server.url)) as store:
+    async with await patiently(lambda: open_store(server.url)) as store:
         places = [(a.stream, a.entry) for a in acknowledged]
         parts = [places[n : n + 1000] for n in range(0, len(places), 1000)]
-        found = [f for part in parts for f in await _patiently(lambda p=part: store.entries(p))]
+        found = [f for part in parts for f in await patiently(lambda p=part: store.entries(p))]
     return [a for a, fields in zip(acknowledged, found, strict=True) if fields is None]
 
 

@@ -25,8 +25,8 @@ from typing import Any, TypeAlias
 import httpx2
 
 from benchmarks import report
+from benchmarks.chaos.bench import WEB, until
 from benchmarks.chaos.clients import MODEL, Clients, OverHttp, Prober
-from benchmarks.chaos.doubt import WEB, until
 from benchmarks.chaos.ledger import Audit, audit, caught_up
 from benchmarks.chaos.proxy import Exchange, Proxy
 from benchmarks.chaos.system import GATEWAYS, Part, System

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Self, TypeVar
 
 from online_learner.errors import StateError, Unavailable
-from online_learner.judge import entry_order
+from online_learner.ids import entry_order
 from online_learner.registry import Registry
 from online_learner.replay import NOTHING
 from online_learner.schema import Feedback, GateState, Step, Verdict

@@ -20,13 +20,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks import report
+from benchmarks.chaos.bench import Bench, bench, open_door, until
 from benchmarks.chaos.clients import MODEL, Clients, InProcess
-from benchmarks.chaos.doubt import Bench, bench, open_door, until
 from benchmarks.chaos.ledger import Audit
 from benchmarks.chaos.proxy import Exchange
-from benchmarks.chaos.writer import SCRIPTS, Role, kill, spawn
+from benchmarks.chaos.writer import SCRIPTS, kill, spawn
 from benchmarks.report import Bar
 from benchmarks.sections import Found
+from benchmarks.writers import Role
 from online_learner.errors import Unavailable
 from online_learner.loop import Loop
 

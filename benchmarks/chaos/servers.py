@@ -81,13 +81,13 @@ class Server:
         environment = {**os.environ, "LD_PRELOAD": str(self._library), "CUT_LOG": str(self.notes)}
         environment |= {} if die_at is None else {"CUT_DIE_AT": str(die_at)}
         self._process = subprocess.Popen(
-            [self.setup.binary or embedded._binary(), *arguments],
+            [self.setup.binary or embedded.server_binary(), *arguments],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 20
-        while not embedded._answers(self.socket):
+        while not embedded.answers(self.socket):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"it does not start: {(self.home / 'log').read_text()[-2000:]}")
             time.sleep(0.005)

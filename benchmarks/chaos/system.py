@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -18,6 +16,8 @@ import yaml
 
 from benchmarks.chaos.clients import MODEL
 from benchmarks.stack import free_port
+from online_learner.cli.network import family
+from online_learner.note import Note
 
 Part: TypeAlias = Literal["store", "learner", "gatekeeper", "gateway", "haproxy", "driver"]
 PARTS: dict[Part, str] = {
@@ -78,10 +78,10 @@ class System:
             time.sleep(0.1)
 
     def _announced(self) -> bool:
-        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-            note = json.loads((self.data_dir / "endpoint.json").read_text())
-            return self._process is not None and note["pid"] == self._process.pid
-        return False
+        note = Note.read(self.data_dir)
+        if note is None or self._process is None:
+            return False
+        return note.pid == self._process.pid
 
     @property
     def key(self) -> str:
@@ -91,7 +91,9 @@ class System:
     @property
     def store_url(self) -> str:
         """Where its store is."""
-        return str(json.loads((self.data_dir / "endpoint.json").read_text())["store"])
+        note = Note.read(self.data_dir)
+        assert note is not None, "it does not run"
+        return note.store
 
     def client(self, *, timeout_s: float = 5.0) -> httpx2.AsyncClient:
         """Return a client with the key."""
@@ -104,7 +106,8 @@ class System:
             return []
         if part == "driver":
             return [self._process.pid]
-        return [pid for pid in descendants(self._process.pid) if PARTS[part] in _title(pid)]
+        _, *below = family(self._process.pid)
+        return [pid for pid in below if PARTS[part] in _title(pid)]
 
     def kill(self, part: Part, pid: int | None = None) -> int:
         """End one process of a part with kill -9; returns which."""
@@ -125,22 +128,6 @@ class System:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def descendants(root: int) -> Iterator[int]:
-    """Yield the processes below one."""
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            with contextlib.suppress(OSError):
-                after_name = (folder / "stat").read_text().rpartition(")")[2]
-                parents[int(folder.name)] = int(after_name.split()[1])
-    for pid, parent in parents.items():
-        above = parent
-        while above not in (0, root):
-            above = parents.get(above, 0)
-        if above == root:
-            yield pid
 
 
 def _title(pid: int) -> str:

@@ -5,27 +5,20 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
 
+from benchmarks import writers
 from benchmarks.chaos.clients import MODEL
-from online_learner.stages import Stages
+from benchmarks.writers import Role
 from online_learner.store import embedded
 from serve_app.writer import Writer
 
-Role: TypeAlias = Literal["learner", "gatekeeper"]
 SCRIPTS: dict[Role, str] = {"learner": "commit_step", "gatekeeper": "decide"}
-LOOK_S = 0.2
 
 
 def writer(role: Role, store_url: str, data_dir: Path) -> Writer:
     """Start one on a thread of this process."""
-
-    def pick(stages: Stages) -> Any:
-        return stages.trainer if role == "learner" else stages.gatekeeper
-
-    return Writer(role, MODEL, store_url, str(data_dir), pick)
+    return writers.start(role, MODEL, store_url, data_dir)
 
 
 def spawn(role: Role, store_url: str, data_dir: Path) -> subprocess.Popen[bytes]:
@@ -35,7 +28,7 @@ def spawn(role: Role, store_url: str, data_dir: Path) -> subprocess.Popen[bytes]
         command,
         stderr=subprocess.DEVNULL,
         cwd=Path(__file__).parents[2],
-        preexec_fn=embedded._die_with_parent,  # noqa: PLW1509
+        preexec_fn=embedded.die_with_parent,  # noqa: PLW1509
     )
 
 
@@ -45,13 +38,5 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def main(role: Role, store_url: str, data_dir: str) -> None:
-    """Run until killed, or until the writer has failed."""
-    running = writer(role, store_url, Path(data_dir))
-    while True:
-        running.check()
-        time.sleep(LOOK_S)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3])  # type: ignore[arg-type]
+    writers.run(sys.argv[1], MODEL, sys.argv[2], Path(sys.argv[3]))  # type: ignore[arg-type]

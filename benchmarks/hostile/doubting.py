@@ -14,7 +14,7 @@ from river import datasets
 
 from benchmarks import models, report
 from benchmarks.hostile.raters import RATERS
-from online_learner.learners.state import pack_state
+from online_learner.learners.state import pack_memory, pack_state
 from online_learner.loop import Loop
 from online_learner.settings import Settings
 
@@ -65,7 +65,7 @@ async def _pace(policy: str, n: int) -> Pace:
             await trainer.publish()
             taken_s = time.perf_counter() - started
             started = time.perf_counter()
-            state = pack_state(trainer.learner, trainer.memory())
+            state = pack_state(trainer.learner) + pack_memory(trainer.memory())
             pack_ms = 1000 * (time.perf_counter() - started)
             return Pace(n / taken_s, pack_ms, len(state))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -47,15 +48,22 @@ class Forger:
         self.blob = held.fields.get(b"blob", b"")
         self.gadgets = sorted(gadgets(mark).items())
 
-    def sealed(self, *, blob: bytes | None = None, meta: bytes | None = None) -> Fields:
+    def sealed(
+        self,
+        *,
+        blob: bytes | None = None,
+        meta: bytes | None = None,
+        memory: bytes | None = None,
+    ) -> Fields:
         """Return fields with other bytes, or other metadata, and a good seal."""
         blob = self.blob if blob is None else blob
+        memory = self.held.fields.get(b"memory", b"") if memory is None else memory
         meta = self.held.fields[b"meta"] if meta is None else meta
         loose = self.held.record.model_construct()
         object.__setattr__(loose, "pack", lambda: meta)
-        found = self.registry.seal(self.held.purpose, loose, blob=blob).fields()
+        found = self.registry.seal(self.held.purpose, loose, blob=blob, memory=memory).fields()
         fields = {name.encode(): value.encode() for name, value in found.items()}
-        return fields | ({b"blob": blob} if self.blob else {})
+        return fields | ({b"blob": blob, b"memory": memory} if self.blob else {})
 
     def parts(self) -> tuple[dict[str, Any], bytes]:
         """Return header and weights of the state."""
@@ -151,15 +159,25 @@ def headers(forger: Forger, rng: random.Random) -> Fields:
             ("family", ["river"]),
             ("library", "0.1"),
             ("library", None),
-            ("memory", []),
-            ("memory", {"signals": 7}),
-            ("memory", {"validation": {"raters": [1]}}),
-            ("memory", {"signals": {"raters": {"a": ["x"]}}}),
         ]
     )
     text = json.dumps(header | {name: value}).encode()
     deep = b"[" * 100_000
     return forger.packed(rng.choice([text, text, text, deep, b"\xff" * 40, b"7"]), weights)
+
+
+def memories(forger: Forger, rng: random.Random) -> Fields:
+    """Tamper with what is remembered of the raters."""
+    told: list[Any] = [
+        [],
+        {"signals": 7},
+        {"validation": {"raters": [1]}},
+        {"signals": {"raters": {"a": ["x"]}}},
+    ]
+    genuine = forger.held.fields[b"memory"]
+    texts = [*(json.dumps(memory).encode() for memory in told), b"[" * 100_000, b"\xff" * 40, b"7"]
+    made = [flipped(genuine, rng), cut(genuine, rng), zlib.compress(rng.choice(texts))]
+    return forger.sealed(memory=rng.choice(made))
 
 
 def safetensors(forger: Forger, rng: random.Random) -> Fields | None:
@@ -236,6 +254,7 @@ WITH: dict[str, Mutation] = {
     "cut, or longer": lengths,
     "a pickle that does harm": pickles,
     "our header": headers,
+    "what is remembered of the raters": memories,
     "the header of the tensors": safetensors,
     "a weight that is not finite": not_finite,
     "metadata": records,

@@ -48,7 +48,7 @@ from benchmarks.report import Bar
 from benchmarks.sections import Found
 from benchmarks.streams import Row
 from online_learner.evidence import Floats
-from online_learner.judge import entry_order
+from online_learner.ids import entry_order
 from online_learner.learners import Learner
 from online_learner.learners.river import RiverLearner
 from online_learner.loop import Loop

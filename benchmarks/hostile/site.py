@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,22 +22,17 @@ import httpx2
 import uvicorn
 
 from benchmarks.stack import free_port
+from benchmarks.writers import STAGES, Role, run
 from online_learner import auth, config
 from online_learner.ids import Keyring
 from online_learner.loop import Loop
 from online_learner.settings import Settings
-from online_learner.stages import Stages
 from online_learner.store import open_store
 from online_learner.store.embedded import EmbeddedServer
 from serve_app.gateway import create_app
 from serve_app.logs import OURS
-from serve_app.writer import Stage, Writer
 
 START_S = 60.0
-STAGES: dict[str, Callable[[Stages], Stage]] = {
-    "learner": lambda stages: stages.trainer,
-    "gatekeeper": lambda stages: stages.gatekeeper,
-}
 ALWAYS = {"promotion": {"policy": "policies.promotion:Always"}}
 MODELS: dict[str, dict[str, Any]] = {
     "web": {
@@ -130,16 +125,13 @@ def serve(store_url: str, folder: str, port: str, *models: str) -> None:
     for model in models:
         for role in STAGES:
             threading.Thread(
-                target=_keep_up, args=(role, model, store_url, folder), daemon=True
+                target=_keep_up, args=(role, model, store_url, Path(folder)), daemon=True
             ).start()
     uvicorn.run(create_app(store_url, folder), port=int(port), log_level="debug", access_log=False)
 
 
-def _keep_up(role: str, model: str, store_url: str, folder: str) -> None:
+def _keep_up(role: Role, model: str, store_url: str, folder: Path) -> None:
     """Run a writer, and another one where it ends, as Serve does."""
     while True:
-        writer = Writer(role, model, store_url, folder, STAGES[role])
         with contextlib.suppress(RuntimeError):
-            while True:
-                time.sleep(0.2)
-                writer.check()
+            run(role, model, store_url, folder)

@@ -4,9 +4,9 @@ There is no setting that leaves them out: who is to be let in needs a key.
 """
 
 from online_learner.auth.credential import AUDITOR, OWN, SCOPES, Credential, Scope
-from online_learner.auth.given import allow_ours, given
-from online_learner.auth.kept import allow, create, keys, revoke, rotate
+from online_learner.auth.environment import allow_environment_keys, key_from_environment
 from online_learner.auth.keychain import Keychain
+from online_learner.auth.records import allow, create, keys, revoke, rotate
 from online_learner.auth.tokens import new_key
 
 __all__ = [
@@ -17,9 +17,9 @@ __all__ = [
     "Keychain",
     "Scope",
     "allow",
-    "allow_ours",
+    "allow_environment_keys",
     "create",
-    "given",
+    "key_from_environment",
     "keys",
     "new_key",
     "revoke",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from online_learner.auth.credential import Credential
-from online_learner.auth.kept import fetch, parse
+from online_learner.auth.records import fetch, parse
 from online_learner.auth.tokens import digest, is_mistyped
 from online_learner.errors import Unauthorized
 from online_learner.store import Store

@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from online_learner.cli.output import AsJson, show
+from online_learner.cli.output import CONFIG_FILES, AsJson, show
 
 if TYPE_CHECKING:
     from online_learner.settings import Settings
 
 SECRETS = ("OL_SECRET", "OL_API_KEY", "OL_AUDIT_KEY")
 _MADE = {"OL_SECRET": "secret", "OL_API_KEY": "api_key"}  # files that `up` makes in data_dir
+_EXAMPLE = """\
+models:
+  phishing:
+    task: classification
+    labels: [false, true]
+    learner: examples.phishing:learner
+"""
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +41,6 @@ def config_show(
 
     Secrets are named and not shown.
     """
-    from online_learner.cli.starting import find_config
     from online_learner.secret import hide
     from online_learner.settings import Settings
 
@@ -47,6 +53,28 @@ def config_show(
         "secrets": secrets(settings),
     }
     show(found, as_json=as_json, text=lambda: _tell(found))
+
+
+def find_config(given: Path | None) -> Path:
+    """Return the configuration file: the one given, or the one that is here."""
+    for path in (given,) if given else map(Path, CONFIG_FILES):
+        if path.is_file():
+            return path
+    raise typer.BadParameter(
+        f"no {' or '.join(CONFIG_FILES)} is here: give --config FILE, or write one like this:\n\n"
+        f"{_EXAMPLE}"
+    )
+
+
+def settings_here(config: Path | None) -> tuple[Settings, Path | None]:
+    """Return the configuration and its file; where none is here, what the environment says."""
+    from online_learner.settings import Settings
+
+    try:
+        file = find_config(config)
+    except typer.BadParameter:
+        return Settings.parse({"models": {}}, name="the environment"), None
+    return Settings.load(file), file
 
 
 def sources(file: Path) -> dict[str, str]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from online_learner.cli.configuring import find_config, settings_here
 from online_learner.cli.output import CONFIG_FILES, AsJson, show
-from online_learner.cli.starting import find_config
 
 if TYPE_CHECKING:
     from online_learner.cli.finding import Finding
@@ -48,16 +48,14 @@ def _settings(config: Path | None) -> tuple[Settings, Finding]:
     from online_learner.errors import ConfigError
     from online_learner.settings import Settings
 
-    defaults = Settings.parse({"models": {}}, name="the environment")
     try:
-        file = find_config(config)
-    except typer.BadParameter:
-        message = f"no {' or '.join(CONFIG_FILES)} is here"
-        return defaults, Finding("config", "warning", message, "`online-learner up` says how")
-    try:
-        settings = Settings.load(file)
+        settings, file = settings_here(config)
     except ConfigError as error:
-        return defaults, Finding("config", "problem", str(error), f"correct {file}")
+        defaults = Settings.parse({"models": {}}, name="the environment")
+        return defaults, Finding("config", "problem", str(error), f"correct {find_config(config)}")
+    if file is None:
+        message = f"no {' or '.join(CONFIG_FILES)} is here"
+        return settings, Finding("config", "warning", message, "`online-learner up` says how")
     return settings, Finding("config", "ok", f"{file} ({len(settings.models)} models)")
 
 

@@ -24,10 +24,11 @@ from online_learner.cli.output import connect
 from online_learner.client import ApiError, NotReachable, Retry
 from online_learner.errors import ConfigError, OnlineLearnerError
 from online_learner.ids import Keyring
+from online_learner.note import NOTE
 from online_learner.secret import origin
 from online_learner.settings import Settings
 from online_learner.store import Durability, Store, open_store
-from online_learner.store.embedded import socket_path
+from online_learner.store.embedded import listens, socket_path
 from online_learner.store.probe import Memory, Promise, mapping
 
 NEEDED = ("numpy", "pydantic", "httpx2", "redis", "river", "ray")
@@ -139,7 +140,7 @@ def is_in_memory(path: Path) -> bool:
 
 def leftovers(data_dir: Path, *, running: bool) -> Iterator[Finding]:
     """Look for what a killed `up` has left behind."""
-    note = data_dir / "endpoint.json"
+    note = data_dir / NOTE
     if note.exists() and not running:
         message = f"{note} was left behind: it names a service that has ended"
         yield Finding("leftovers", "warning", message, f"rm {note}")
@@ -176,7 +177,7 @@ def is_locked(path: Path) -> bool:
 
 def secrets(data_dir: Path) -> Iterator[Finding]:
     """Look at the files that only their owner may read, and at the form of the signing secret."""
-    for name in ("secret", "api_key", "ray_token", "endpoint.json"):
+    for name in ("secret", "api_key", "ray_token", NOTE):
         path = data_dir / name
         with contextlib.suppress(OSError):
             found = path.stat()
@@ -222,7 +223,7 @@ async def store(settings: Settings, data_dir: Path, *, running: bool) -> AsyncIt
     url = settings.store
     if url == "auto":
         home = data_dir / "store"
-        if not home.exists() or not _listens(socket_path(home)):
+        if not home.exists() or not listens(socket_path(home)):
             yield _bundled(data_dir, running=running)
             return
         url = f"unix://{socket_path(home)}"
@@ -235,16 +236,6 @@ async def store(settings: Settings, data_dir: Path, *, running: bool) -> AsyncIt
     except OnlineLearnerError as error:
         cure = "start it, or correct `store` or REDIS_URL"
         yield Finding("store", "problem", str(error), cure)
-
-
-def _listens(path: Path) -> bool:
-    try:
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(1.0)
-            probe.connect(str(path))
-            return True
-    except OSError:
-        return False
 
 
 def _bundled(data_dir: Path, *, running: bool) -> Finding:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
+from online_learner.cli.configuring import settings_here
 from online_learner.cli.output import AsJson, show, table, when
-from online_learner.cli.starting import find_config
+from online_learner.note import Note
 
 if TYPE_CHECKING:
     from online_learner.auth import Credential, Scope
@@ -164,30 +165,14 @@ def _in_store(config: Path | None, work: Callable[[Store], Awaitable[T]]) -> T:
 
 def _place(config: Path | None) -> tuple[str, Path]:
     """Return the store and the data directory: of the configuration, else of what runs here."""
-    from online_learner.settings import Settings
-
-    try:
-        file = find_config(config)
-    except typer.BadParameter:
-        file = None
-    settings = (
-        Settings.parse({"models": {}}, name="environment") if file is None else Settings.load(file)
-    )
+    settings, file = settings_here(config)
     data_dir = settings.data_dir.resolve()
     if settings.store != "auto":
         return settings.store, data_dir
-    running = _noted_store(data_dir)
-    if running is None and file is None and not (data_dir / "store").is_dir():
+    note = Note.read(data_dir)
+    if note is None and file is None and not (data_dir / "store").is_dir():
         raise typer.BadParameter(
             "no store is known: give --config FILE, or set REDIS_URL, or OL_DATA_DIR to the data "
             "directory of the service"
         )
-    return running or "auto", data_dir
-
-
-def _noted_store(data_dir: Path) -> str | None:
-    """Return the store in the note that a running `up` leaves."""
-    try:
-        return str(json.loads((data_dir / "endpoint.json").read_text())["store"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return "auto" if note is None else note.store, data_dir

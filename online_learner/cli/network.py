@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from online_learner.cli.finding import Finding, Level
+from online_learner.note import Note
 from online_learner.store.probe import is_local
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -66,13 +66,6 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def running_pid(data_dir: Path) -> int | None:
-    """Return the process of the `up` that runs on a data directory, by its note."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return int(_note(data_dir)["pid"])
-    return None
-
-
 def asks_for_token(pids: Iterable[int]) -> bool:
     """Tell whether the Ray of these processes asks for a token."""
     return any(_variable(pid, "RAY_AUTH_MODE") == "token" for pid in pids)
@@ -98,19 +91,20 @@ def asks_for_password(url: str) -> bool | None:
 
 def network(data_dir: Path) -> Iterator[Finding]:
     """Look at the ports of the `up` that runs on a data directory: which others can reach."""
-    pid = running_pid(data_dir)
-    pids = [] if pid is None else family(pid)
+    note = Note.read(data_dir)
+    pids = [] if note is None else family(note.pid)
+    front = None if note is None else _port(note.url)
     found = listeners(pids)
     beyond = [listener for listener in found if listener.open]
     count = f"{len(found) - len(beyond)} ports of `up` are on loopback"
     yield Finding("network", "ok", count if beyond else f"{count}, and none is open to others")
     guarded = asks_for_token(pids)
-    yield from (_beyond(listener, data_dir, guarded=guarded) for listener in beyond)
+    yield from (_beyond(listener, front, guarded=guarded) for listener in beyond)
 
 
-def _beyond(listener: Listener, data_dir: Path, *, guarded: bool) -> Finding:
+def _beyond(listener: Listener, front: int | None, *, guarded: bool) -> Finding:
     """Say what somebody on another machine finds at a port."""
-    if listener.port == _front(data_dir):
+    if listener.port == front:
         message = f"{listener} is open to other machines: it asks for keys, without TLS"
         return Finding("network", "warning", message, "put a proxy in front that speaks TLS")
     if not listener.process.startswith("ray::"):
@@ -123,15 +117,10 @@ def _beyond(listener: Listener, data_dir: Path, *, guarded: bool) -> Finding:
     return Finding("network", "problem", message, cure)
 
 
-def _front(data_dir: Path) -> int | None:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return urlsplit(str(_note(data_dir)["url"])).port
+def _port(url: str) -> int | None:
+    with contextlib.suppress(ValueError):
+        return urlsplit(url).port
     return None
-
-
-def _note(data_dir: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((data_dir / "endpoint.json").read_text())
-    return found
 
 
 def store_access(url: str) -> Iterator[Finding]:

@@ -127,7 +127,7 @@ def verdicts(
 
 
 def _recheck(model: str, *, as_json: bool) -> None:
-    from online_learner.judge import entry_order
+    from online_learner.ids import entry_order
     from online_learner.recheck import TOLERANCE, Recheck
     from online_learner.schema import Settled, Verdict
 

@@ -13,19 +13,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from online_learner.cli.configuring import find_config
 from online_learner.cli.output import CONFIG_FILES
 
 if TYPE_CHECKING:
     from online_learner.settings import Settings
     from serve_app.local import Endpoint
-
-_EXAMPLE = """\
-models:
-  phishing:
-    task: classification
-    labels: [false, true]
-    learner: examples.phishing:learner
-"""
 
 
 def register(app: typer.Typer) -> None:
@@ -72,17 +65,6 @@ def demo(
     from examples.demo import run
 
     raise typer.Exit(run(seed=seed, keep=keep, port=port, data_dir=data_dir, out=out))
-
-
-def find_config(given: Path | None) -> Path:
-    """Return the configuration file: the one given, or the one that is here."""
-    for path in (given,) if given else map(Path, CONFIG_FILES):
-        if path.is_file():
-            return path
-    raise typer.BadParameter(
-        f"no {' or '.join(CONFIG_FILES)} is here: give --config FILE, or write one like this:\n\n"
-        f"{_EXAMPLE}"
-    )
 
 
 class _Stopped(BaseException):

@@ -1,4 +1,4 @@
-"""Several payloads of feedback in one call; what is refused for now is sent again by itself."""
+"""Several payloads of feedback in one call; what is refused temporarily is sent again alone."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class FeedbackBatch:
     items: list[Json]
 
     def course(self, patience: Patience) -> Course[BatchReceipt]:
-        """Yield all of them, and then those that were refused for now, until none is left."""
+        """Yield all of them, and then those that were refused temporarily, until none is left."""
         receipt = yield from _call(self.items).course(patience)
         results = list(receipt.results)
         while left := [place for place, result in enumerate(results) if _is_busy(result)]:
-            wait_s = patience.wait_s()
+            wait_s = patience.wait_s(max(_retry_after_s(results[place]) for place in left))
             if wait_s is None:
                 break
             try:
@@ -34,6 +34,10 @@ class FeedbackBatch:
 
 def _call(items: list[Json]) -> Call[BatchReceipt]:
     return Call("POST", "/v1/feedback_batch", BatchReceipt.read, {"items": items})
+
+
+def _retry_after_s(result: Receipt | ApiError) -> float:
+    return (isinstance(result, ApiError) and result.retry_after_s) or 0.0
 
 
 def _is_busy(result: Receipt | ApiError) -> bool:

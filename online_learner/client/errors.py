@@ -34,6 +34,8 @@ class ApiError(OnlineLearnerError):
         The places in the body that are wrong: `{pointer, code, message}`.
     retryable
         Whether the same request may succeed later.
+    retry_after_s
+        When, in seconds, where that is known.
     request_id
         What to quote to whoever runs the service.
     """
@@ -44,6 +46,7 @@ class ApiError(OnlineLearnerError):
         self.detail = str(problem.get("detail") or problem.get("title") or "no reason was given")
         self.errors: list[dict[str, str]] = list(problem.get("errors") or ())
         self.retryable = bool(problem.get("retryable"))
+        self.retry_after_s: float | None = problem.get("retry_after_s")
         self.request_id = str(problem.get("request_id") or "")
         super().__init__(self.detail)
 

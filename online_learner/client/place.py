@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,8 @@ from urllib.parse import urlsplit
 
 from online_learner.client.errors import NotReachable
 from online_learner.errors import ConfigError
-from online_learner.secret import given
+from online_learner.note import Note
+from online_learner.secret import from_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def locate(url: str | None = None, key: str | None = None, *, folder: Path | Non
     ConfigError
         It is not an address.
     """
-    noted = read_note(folder or data_dir())
+    noted = Note.read(folder or data_dir())
     url = url or os.environ.get("OL_URL") or (noted.url if noted else None)
     if url is None:
         raise NotReachable(
@@ -69,7 +69,7 @@ def locate(url: str | None = None, key: str | None = None, *, folder: Path | Non
     url = url.rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"'{url}' is not an address: write http://host:port")
-    key = key or given("OL_API_KEY")
+    key = key or from_environment("OL_API_KEY")
     if key is None and noted is not None and noted.url == url:
         key = noted.key
     return Place(url, key)
@@ -78,12 +78,3 @@ def locate(url: str | None = None, key: str | None = None, *, folder: Path | Non
 def data_dir() -> Path:
     """Return the data directory of this user's service."""
     return Path(os.environ.get("OL_DATA_DIR") or ".online_learner")
-
-
-def read_note(folder: Path) -> Place | None:
-    """Return what the service that runs on `folder` wrote down, or None where none runs."""
-    try:
-        note = json.loads((folder / "endpoint.json").read_text())
-        return Place(note["url"], note["key"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

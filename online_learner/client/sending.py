@@ -184,7 +184,7 @@ def _json(response: httpx2.Response) -> Json:
             {
                 "status": response.status_code,
                 "code": "not_json",
-                "detail": f"{response.url} does not speak this API: is the address right?",
+                "detail": f"{_place(response.url)} does not speak this API: is the address right?",
             }
         )
     return found
@@ -194,16 +194,20 @@ def _error(outcome: Outcome, attempts: int) -> ApiError | NotReachable:
     if isinstance(outcome, httpx2.Response):
         if _is_problem(outcome):
             return api_error(_json(outcome))
-        detail = f"{outcome.url} answered {outcome.status_code} {outcome.reason_phrase}"
+        detail = f"{_place(outcome.url)} answered {outcome.status_code} {outcome.reason_phrase}"
         return ApiError({"status": outcome.status_code, "detail": detail})
-    url = outcome.request.url
-    place = f"{url.scheme}://{url.netloc.decode()}"
+    place = _place(outcome.request.url)
     what = str(outcome) or type(outcome).__name__
     return NotReachable(
         f"no answer from {place} after {attempts} attempt{'s' * (attempts > 1)} ({what}). Is it "
         "running? Start it with `online-learner up`, or set OL_URL; `online-learner doctor` tells "
         "more."
     )
+
+
+def _place(url: httpx2.URL) -> str:
+    """Return where a URL leads, without the password that it may carry."""
+    return f"{url.scheme}://{url.netloc.decode()}"
 
 
 def _is_problem(response: httpx2.Response) -> bool:

@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from online_learner.explain.signals import fate_of, feedback_id
-from online_learner.ids import Address
-from online_learner.judge import entry_order
+from online_learner.ids import Address, entry_order
 from online_learner.registry import Registry
 from online_learner.schema import Feedback, Prediction, Verdict
 from online_learner.store import Entry

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from online_learner.judge import entry_order
+from online_learner.ids import entry_order
 from online_learner.registry import Registry
 from online_learner.replay import NOTHING
 from online_learner.schema import Aliases, Step, Verdict

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from online_learner.explain.fates import PAGE, Course, Fate, Reset, course_of, fates
 from online_learner.explain.signals import feedback_id, tell
-from online_learner.judge import entry_order
+from online_learner.ids import entry_order
 from online_learner.registry import Registry
 from online_learner.schema import Feedback
 from online_learner.store import Entry, Fields

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from online_learner.errors import StateError
-from online_learner.judge import entry_order
+from online_learner.ids import entry_order
 from online_learner.outlook import Goals, outlook
 from online_learner.registry import Registry
 from online_learner.schema import GateState, Settled, Verdict
@@ -66,6 +66,7 @@ async def status(registry: Registry, policy: Goals, *, now: float) -> dict[str, 
         "aliases": aliases.model_dump(),
         "learned": checkpoint.get("learned", 0),
         "state_digest": checkpoint.get("state_digest"),
+        "differs": checkpoint.get("differs"),
         "lag_ms": _lag(last, last_step),
         "gate": {
             "answered": gate.answered,

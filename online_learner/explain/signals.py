@@ -6,8 +6,7 @@ from typing import Any
 
 from online_learner.errors import NotFound
 from online_learner.explain.fates import Fate, fates
-from online_learner.ids import Address
-from online_learner.judge import entry_order
+from online_learner.ids import Address, entry_order
 from online_learner.registry import Registry
 from online_learner.retain import why_gone
 from online_learner.schema import Control, Feedback, Served, Step

@@ -17,10 +17,12 @@ from online_learner.requests.values import (
     Features,
     Kept,
     KeptNumber,
+    KeptObject,
     Name,
     Request,
     Tags,
     Text,
+    at_most,
     check_features,
 )
 from online_learner.schema import Option, canonical
@@ -36,8 +38,6 @@ class OptionSent(Request):
 def _check_options(options: list[OptionSent]) -> list[OptionSent]:
     if not options:
         raise Invalid.at("/options", "is empty: send the options to choose from")
-    if len(options) > MAX_OPTIONS:
-        raise Invalid.at("/options", f"at most {MAX_OPTIONS} are taken")
     for index, option in enumerate(options):
         try:
             check_features(option.features)
@@ -63,8 +63,9 @@ class PredictRequest(Request):
     options: (
         Annotated[
             list[OptionSent],
+            Field(json_schema_extra={"minItems": 1, "maxItems": MAX_OPTIONS}, fail_fast=True),
             AfterValidator(_check_options),
-            Field(json_schema_extra={"minItems": 1, "maxItems": MAX_OPTIONS}),
+            at_most(MAX_OPTIONS),
         ]
         | None
     ) = None
@@ -90,7 +91,9 @@ class Generated(Request):
     id: Name
     text: Text | None = None
     json_: Annotated[Kept, Field(alias="json")] = None
-    logprobs: Annotated[list[KeptNumber], Field(max_length=MAX_LOGPROBS)] | None = None
+    logprobs: Annotated[list[KeptNumber], Field(max_length=MAX_LOGPROBS, fail_fast=True)] | None = (
+        None
+    )
 
     def option(self) -> Option:
         """Return the output as the record keeps it."""
@@ -111,7 +114,7 @@ class Prompted(Request):
     """What the generator was asked: a prompt, or the messages of a chat."""
 
     prompt: Text | None = None
-    messages: Annotated[list[dict[str, Kept]], Field(min_length=1, max_length=1024)] | None = None
+    messages: Annotated[list[KeptObject], Field(min_length=1, max_length=1024)] | None = None
 
     def features(self) -> dict[str, Any]:
         """Return it as the record keeps it."""
@@ -128,15 +131,19 @@ class LogRequest(Prompted):
     """
 
     outputs: Annotated[list[Generated], Field(max_length=MAX_OPTIONS)] = Field(default_factory=list)
-    parameters: Annotated[dict[Name, Kept], Field(max_length=MAX_PARAMETERS, default_factory=dict)]
+    parameters: Annotated[
+        dict[Name, Kept],
+        Field(max_length=MAX_PARAMETERS, default_factory=dict),
+        at_most(MAX_PARAMETERS),
+    ]
     model_version: Name | None = None
     latency_ms: Annotated[float, Field(ge=0, le=MAX_MAGNITUDE)] | None = None
     session_id: Name | None = None
     user_id: Name | None = None
     external_id: Name | None = None
     tags: Tags
-    request: dict[str, Kept] | None = None
-    response: dict[str, Kept] | None = None
+    request: KeptObject | None = None
+    response: KeptObject | None = None
 
     def options(self) -> list[Option]:
         """Return the outputs in the order in which they were given."""
@@ -166,6 +173,7 @@ class ScoreRequest(Prompted):
     outputs: Annotated[
         list[Generated],
         BeforeValidator(_numbered, json_schema_input_type=list[Text | Generated]),
+        at_most(MAX_OPTIONS),
         Field(min_length=1, max_length=MAX_OPTIONS),
     ]
 

@@ -28,6 +28,8 @@ from online_learner.requests.values import (
 )
 from online_learner.schema import Severity
 
+MAX_SIGNALS = 16  # of one answer, in one payload
+
 
 class Source(Request):
     """Who says it."""
@@ -91,7 +93,7 @@ class Ranking(Signal):
     """An order over some or all of the options shown, best first."""
 
     kind: Literal["ranking"]
-    value: Annotated[list[Name], Field(min_length=2, max_length=MAX_OPTIONS)]
+    value: Annotated[list[Name], Field(min_length=2, max_length=MAX_OPTIONS, fail_fast=True)]
 
 
 class Category(Signal):
@@ -170,7 +172,7 @@ Anything: TypeAlias = _union(KINDS.values())  # type: ignore[valid-type]
 class SeveralSignals(FeedbackRequest):
     """Several things said of one answer at once: all are accepted, or none."""
 
-    signals: Annotated[list[Anything], Field(min_length=1, max_length=16)]
+    signals: Annotated[list[Anything], Field(min_length=1, max_length=MAX_SIGNALS)]
 
     def said(self) -> list[Any]:
         """Return the signals in it."""
@@ -178,7 +180,6 @@ class SeveralSignals(FeedbackRequest):
 
 
 _ONE: TypeAdapter[FeedbackRequest] = TypeAdapter(ONE)
-_NO_KIND = ("union_tag_invalid", "union_tag_not_found")
 
 
 def parse_feedback(body: bytes) -> FeedbackRequest:
@@ -196,7 +197,7 @@ def read_feedback(document: Any) -> FeedbackRequest:
 
 def _other(error: ValidationError, document: Any) -> FeedbackRequest:
     """Return several signals, where that is what was sent; else raise what is wrong with one."""
-    if isinstance(document, dict) and error.errors()[0]["type"] in _NO_KIND:
+    if isinstance(document, dict) and not _is_kind(document.get("kind")):
         if "signals" not in document or "kind" in document:
             raise _unknown(document.get("kind")) from None
         try:
@@ -206,13 +207,17 @@ def _other(error: ValidationError, document: Any) -> FeedbackRequest:
     raise from_validation(error, ONE) from None
 
 
-def _of_several(error: ValidationError, signals: list[Any]) -> ServiceError:
+def _of_several(error: ValidationError, signals: Any) -> ServiceError:
     """Return what is wrong with several signals; a kind that is none is named as with one."""
-    first = error.errors()[0]
-    if first["type"] not in _NO_KIND:
-        return from_validation(error, SeveralSignals)
-    index = first["loc"][1]
-    return _unknown(signals[int(index)].get("kind")).under("signals", index)
+    few = signals if isinstance(signals, list) and len(signals) <= MAX_SIGNALS else []
+    for index, signal in enumerate(few):
+        if isinstance(signal, dict) and not _is_kind(signal.get("kind")):
+            return _unknown(signal.get("kind")).under("signals", index)
+    return from_validation(error, SeveralSignals)
+
+
+def _is_kind(kind: Any) -> bool:
+    return isinstance(kind, str) and kind in KINDS
 
 
 def _unknown(kind: Any) -> Invalid:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from online_learner.errors import Invalid
 
@@ -23,8 +31,20 @@ MAX_DEPTH = 16
 MAX_LOGPROBS = 32_768
 MAX_TAGS = 64
 MAX_PARAMETERS = 256
+MAX_FIELDS = 64  # of a request, or of a part of one: known or not
 
 _NUMBERS = (float, int)
+
+
+def at_most(most: int) -> BeforeValidator:
+    """Refuse a list or an object that is too long, before what is in it is looked at."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, list | dict) and len(value) > most:
+            raise ValueError(f"at most {most} are taken")
+        return value
+
+    return BeforeValidator(check)
 
 
 def check_features(features: dict[str, Any]) -> dict[str, Any]:
@@ -82,27 +102,45 @@ def _bad(number: int, message: str) -> Invalid:
 
 def _check_json(value: Any) -> Any:
     """Check a JSON value: finite, bounded, valid Unicode, not nested without end."""
-    _walk(value, 0, MAX_MAGNITUDE)
+    _walk(value, MAX_MAGNITUDE)
     return value
 
 
 def _check_kept(value: Any) -> Any:
     """Check JSON that is kept and never learned from as a number: a seed may have 64 bits."""
-    _walk(value, 0, MAX_KEPT)
+    _walk(value, MAX_KEPT)
     return value
 
 
-def _walk(value: Any, depth: int, most: float) -> None:
+def _check_kept_object(value: dict[str, Any]) -> dict[str, Any]:
+    """Check JSON that is kept, each value of an object by itself, up to the first that is wrong."""
+    for part in value.values():
+        _walk(part, MAX_KEPT)
+    return value
+
+
+def _walk(value: Any, most: float) -> None:
+    """Check all of a value, one level of its nesting after the other."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        deeper: list[Any] = []
+        for part in level:
+            if isinstance(part, list):
+                deeper.append(part)
+            elif isinstance(part, dict):
+                deeper += (part, part.values())
+            else:
+                _check_scalar(part, most)
+        if not deeper:
+            return
+        level = [part for parts in deeper for part in parts]
+    raise ValueError(f"is nested more than {MAX_DEPTH} deep")
+
+
+def _check_scalar(value: Any, most: float) -> None:
     if isinstance(value, str):
         _check_text(value)
-    elif isinstance(value, list | dict):
-        if depth >= MAX_DEPTH:
-            raise ValueError(f"is nested more than {MAX_DEPTH} deep")
-        for part in value:
-            _walk(part, depth + 1, most)
-        for part in value.values() if isinstance(value, dict) else ():
-            _walk(part, depth + 1, most)
-    elif isinstance(value, float | int):
+    elif isinstance(value, _NUMBERS):
         if not abs(value) <= most:
             raise ValueError(f"must be a finite number within ±{most:g}")
     elif value is not None:
@@ -186,6 +224,11 @@ KeptNumber: TypeAlias = Annotated[float, Field(ge=-MAX_KEPT, le=MAX_KEPT)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Json: TypeAlias = Annotated[Any, AfterValidator(_check_json), WithJsonSchema(_json(MAX_MAGNITUDE))]
 Kept: TypeAlias = Annotated[Any, AfterValidator(_check_kept), WithJsonSchema(_json(MAX_KEPT))]
+KeptObject: TypeAlias = Annotated[
+    dict[str, Any],
+    AfterValidator(_check_kept_object),
+    WithJsonSchema({"type": "object", "additionalProperties": _json(MAX_KEPT)}),
+]
 VersionName: TypeAlias = Annotated[
     Any,
     AfterValidator(_check_version),
@@ -221,7 +264,9 @@ Moment: TypeAlias = Annotated[
     WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 64}),
 ]
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
-Tags: TypeAlias = Annotated[dict[Name, Name], Field(max_length=MAX_TAGS, default_factory=dict)]
+Tags: TypeAlias = Annotated[
+    dict[Name, Name], Field(max_length=MAX_TAGS, default_factory=dict), at_most(MAX_TAGS)
+]
 
 
 class Request(BaseModel):
@@ -234,3 +279,11 @@ class Request(BaseModel):
         allow_inf_nan=False,
         hide_input_in_errors=True,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_fields(cls, sent: Any) -> Any:
+        """Refuse what has far more fields than there are, before each is looked up."""
+        if isinstance(sent, dict) and len(sent) > MAX_FIELDS:
+            raise ValueError(f"at most {MAX_FIELDS} fields are looked at: send the known ones")
+        return sent

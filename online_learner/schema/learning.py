@@ -41,6 +41,7 @@ class Checkpoint(Record):
     state_digest: str
     learned: int  # signals learned, ever
     since_cut: int  # signals learned since the last version was cut
+    differs: int | None = None  # step from which on the weights are not those recorded
     pid: int = 0
     at: float = 0.0
 

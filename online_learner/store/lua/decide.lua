@@ -31,7 +31,7 @@ if head.state then
 end
 for i, version in ipairs(head.versions or {}) do
   if version.drop then
-    redis.call('HDEL', KEYS[8 + i], 'blob')
+    redis.call('HDEL', KEYS[8 + i], 'blob', 'memory')
   end
   redis.call('HSET', KEYS[8 + i], 'meta', version.meta, 'sha', version.sha, 'mac', version.mac)
 end

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from online_learner.admit import Admission
 from online_learner.errors import Invalid, NotFound, Unauthorized, did_you_mean
 from online_learner.ids import Address, Keyring, check_age, model_hash
+from online_learner.ingest.admit import Admission
 from online_learner.requests import FeedbackRequest
 from online_learner.requests.telling import Preference
 from online_learner.store import Store

@@ -26,9 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 async def fetch(store: Store) -> Records:
     """Return the records as they are stored, and what was revoked."""
-    return [
-        _mapping(reply) for reply in await store.many([("HGETALL", AUTH), ("HGETALL", REVOKED)])
-    ]
+    return [await store.hash(AUTH), await store.hash(REVOKED)]
 
 
 def parse(records: Records) -> Iterator[Credential]:
@@ -146,11 +144,3 @@ async def _find(store: Store, key_id: str) -> Credential:
         hint = did_you_mean(key_id, known)
         raise ConfigError(f"there is no key of that id.{hint} See `online-learner keys list`.")
     return known[key_id]
-
-
-def _mapping(reply: object) -> dict[bytes, bytes]:
-    """Return a hash as one mapping, in whichever shape the client hands it over."""
-    if isinstance(reply, dict):
-        return reply
-    assert isinstance(reply, list)
-    return dict(zip(reply[::2], reply[1::2], strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from online_learner import secret
 from online_learner.auth.credential import AUDITOR, OWN, Scope
-from online_learner.auth.kept import allow, keys
+from online_learner.auth.records import allow, keys
 from online_learner.auth.tokens import digest, is_mistyped
 from online_learner.errors import ConfigError
 from online_learner.store import Store
@@ -13,7 +13,7 @@ from online_learner.store.keys import AUTH
 LEAST = 32  # characters
 
 
-def given(name: str) -> str | None:
+def key_from_environment(name: str) -> str | None:
     """Return the key in an environment variable, or in the file that `<name>_FILE` names.
 
     It may be of any form, as long as nobody guesses it.
@@ -23,7 +23,7 @@ def given(name: str) -> str | None:
     ConfigError
         It is short, mistyped, or cannot be sent in a header; says how to make one.
     """
-    key = secret.given(name)
+    key = secret.from_environment(name)
     if key is None:
         return None
     if len(key) < LEAST or not key.isascii() or not key.isprintable() or " " in key:
@@ -36,7 +36,7 @@ def given(name: str) -> str | None:
     return key
 
 
-async def allow_ours(store: Store, key: str | None, *, name: str) -> None:
+async def allow_environment_keys(store: Store, key: str | None, *, name: str) -> None:
     """Let in the application's own key, and the auditors' that `OL_AUDIT_KEY` names.
 
     A key that was given before, and no longer is, ends here.
@@ -46,7 +46,7 @@ async def allow_ours(store: Store, key: str | None, *, name: str) -> None:
     ConfigError
         The two are one and the same, or one of them cannot be used.
     """
-    auditors = given("OL_AUDIT_KEY")
+    auditors = key_from_environment("OL_AUDIT_KEY")
     if auditors and auditors == key:
         raise ConfigError(
             "OL_AUDIT_KEY is the application's own key, whose words are those of its users: give "
@@ -56,12 +56,14 @@ async def allow_ours(store: Store, key: str | None, *, name: str) -> None:
         await _let_in(store, key, name, OWN)
     if auditors:
         await _let_in(store, auditors, "auditor", AUDITOR)
+    given = {digest(each) for each in (key, auditors) if each}
+    gone = [k.digest for k in await keys(store) if k.given and k.digest not in given]
+    if gone:
+        await store.call("HDEL", AUTH, *gone)
 
 
 async def _let_in(store: Store, key: str, name: str, scopes: tuple[Scope, ...]) -> None:
-    wanted = digest(key)
-    known = {found.digest: found for found in await keys(store)}
-    there = known.pop(wanted, None)
+    there = {known.digest: known for known in await keys(store)}.get(digest(key))
     if there is not None and there.revoked_at is not None:
         raise ConfigError(
             f"the key that is given for '{name}' was revoked: give another in OL_API_KEY or "
@@ -69,6 +71,3 @@ async def _let_in(store: Store, key: str, name: str, scopes: tuple[Scope, ...]) 
         )
     if there is None or there.given:  # what `keys create` made stays as it was made
         await allow(store, key, name=name, scopes=scopes, given=True)
-    gone = [found.digest for found in known.values() if found.given and found.name == name]
-    if gone:
-        await store.call("HDEL", AUTH, *gone)

@@ -15,14 +15,15 @@ from typing import Any, TypeAlias, TypeVar
 
 from redis.exceptions import ResponseError
 
-from online_learner import limits
 from online_learner.errors import Invalid, NotFound, ServiceError, Unavailable
-from online_learner.find import Finder, Place, present
 from online_learner.ids import Address, Kind, new_nonce
-from online_learner.limits import Limit, Standing
+from online_learner.ingest import limits
+from online_learner.ingest.admit import Admission
+from online_learner.ingest.find import Finder, Place, present
+from online_learner.ingest.limits import Limit, Standing
+from online_learner.ingest.speaker import LOCAL, OWN, Speaker
 from online_learner.requests import FeedbackRequest
 from online_learner.schema import Feedback, Prediction, pack
-from online_learner.speaker import LOCAL, Speaker
 from online_learner.store import Durability
 from online_learner.store.group import GroupCommit
 from online_learner.store.keys import Keys, said_field
@@ -30,6 +31,8 @@ from online_learner.store.keys import Keys, said_field
 R = TypeVar("R")
 
 GROUP_MAX = 256
+
+__all__ = ["GROUP_MAX", "LOCAL", "OWN", "Admission", "Ingest", "Receipt", "Speaker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +99,24 @@ class Ingest(Finder):
         self.store.health.check_feedback()
         place = self.locate_own(request) if speaker.own else await self.locate(request)
         speaker.check(request)
-        feedback = await self._admit(request, place, speaker)
-        limited = self._limits(place, speaker, feedback)
         keys = Keys(place.model)
-        names = [keys.predictions, keys.feedback, *map(keys.said, place.entries)]
-        key = None if request.dry_run else request.idempotency_key or key
+        key, seen = None if request.dry_run else request.idempotency_key or key, None
         if key:
             holder = f"prediction:{place.address.entry}" if speaker.own else speaker.name
-            names.append(keys.seen(holder, key))
+            seen = keys.seen(holder, key)
+        try:
+            feedback = await self._admit(request, place, speaker)
+        except Invalid:
+            before = await self._place_before(request, place, seen)
+            if before is None:
+                raise
+            place = before
+            feedback = await self._admit(request, place, speaker)
+        limited = self._limits(place, speaker, feedback)
+        names = [keys.predictions, keys.feedback, *map(keys.said, place.entries)]
+        names += [seen] if seen else []
         names += [keys.rate(limit.of, limit.name) for limit in limited]
-        head = self._head(place, request, limited, keyed=bool(key))
+        head = self._head(place, request, limited, keyed=bool(seen))
         reply = await self._group.submit(_Call(names, [*head, *_arguments(request, feedback)]))
         standings = limits.standings(limited, reply[1])
         try:
@@ -156,6 +167,20 @@ class Ingest(Finder):
             return admission.admit(signal, request, record, **said_by, noted=noted)
 
         return _each(said, admit, several=several)
+
+    async def _place_before(
+        self, request: FeedbackRequest, place: Place, seen: str | None
+    ) -> Place | None:
+        """Return the answer that a name led to when the same key was first used, if it was."""
+        if seen is None or request.prediction_id is not None or place.other is not None:
+            return None
+        mark = await self.store.call("GET", seen)
+        if mark is None:
+            return None
+        _, entry, nonce, *_ = mark.split(b"|")
+        ms, seq = entry.split(b"-")
+        address = Address(int(ms), int(seq), nonce.decode())
+        return Place(place.model, address, self.keyring.seal("prediction", place.model, address))
 
     def _limits(self, place: Place, speaker: Speaker, feedback: list[Feedback]) -> list[Limit]:
         """Return the limits that a payload falls under; raises where it can never keep to them."""
