@@ -6,17 +6,24 @@ All attacks here are read as they are, as if they had been sealed with the right
 from __future__ import annotations
 
 import builtins
+import collections
 import contextlib
+import datetime as dt
+import functools
 import inspect
-import io
 import math
 import operator
 import os
 import pickle
+import random
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -35,8 +42,9 @@ from river import (
     tree,
 )
 
-from benchmarks.hostile.gadgets import gadgets
+from benchmarks.hostile.gadgets import Call, crashes, escapes, gadgets
 from online_learner.errors import StateError
+from online_learner.learners.constructors import ArrayKind
 from online_learner.learners.digest import state_digest
 from online_learner.learners.river import RiverLearner
 from online_learner.learners.unpickle import Allowed, NotAllowed, dumps, loads
@@ -160,7 +168,7 @@ def test_pipelines_of_a_team_come_back(name: str) -> None:
     ],
 )
 def test_arrays_come_back(value: Any) -> None:
-    """Arrays in pieces, in other orders and of text, and numbers of numpy."""
+    """Arrays in pieces, in other orders and of text come back, and so do numbers of numpy."""
     found = loads(dumps([value, {"deep": value}]), Allowed())
     assert found[0].dtype == value.dtype
     assert np.array_equal(found[1]["deep"], value)
@@ -182,32 +190,81 @@ def test_nothing_is_run(name: str, tmp_path: Path) -> None:
     assert set(sys.modules) - before <= {"river.nonesuch"}
 
 
-def test_a_class_is_not_changed() -> None:
-    """A pickle may set attributes of what it names, and a class is named: that is undone."""
+def test_nothing_is_changed_for_the_process() -> None:
+    """What a pickle names is as before: classes, their methods, functions, stand-ins of ours."""
     kind = linear_model.LogisticRegression
-    before = dict(vars(kind))
-
-    def build(state: Any) -> bytes:
-        file = io.BytesIO()
-        pickle.dump(kind, file, protocol=4)
-        name = file.getvalue()[:-1]
-        return name + pickle.dumps((None, state), protocol=4)[2:-1] + b"b."
-
-    with pytest.raises(NotAllowed, match="changes LogisticRegression itself"):
-        loads(build({"learn_one": 7, "another": 8}), Allowed())
-    assert dict(vars(kind)) == before
-
-
-def test_a_function_is_not_changed() -> None:
-    """So is a function's."""
-    allowed = Allowed.of([double])
+    allowed = Allowed.of([double, functools.partial(kind.learn_one)])
+    before = (dict(vars(kind)), kind.learn_one.__defaults__, dict(vars(ArrayKind)))
     name, state = (
         pickle.dumps(double, protocol=4)[:-1],
-        pickle.dumps((None, {"__defaults__": (1,)})),
+        pickle.dumps((None, {"__defaults__": (1,)}), protocol=4),
     )
-    with pytest.raises(NotAllowed, match="changes double itself"):
-        loads(name + state[2:-1] + b"b.", allowed)
+    changes = {"function": name + state[2:-1] + b"b."} | escapes()
+    for title in ("function", "a class changed", "defaults of a method", "a stand-in changed"):
+        with pytest.raises(NotAllowed, match=r"itself|no method that this model holds"):
+            loads(changes[title], allowed)
+    assert (dict(vars(kind)), kind.learn_one.__defaults__, dict(vars(ArrayKind))) == before
     assert double.__defaults__ is None
+
+
+def test_what_a_model_holds_is_not_called() -> None:
+    """A function that a model was made with is held by its states, and not called by them."""
+    held = Allowed.of([double, linear_model.LogisticRegression(), Halver()])
+    for called in (double, linear_model.LogisticRegression, Halver, Halver.learn_one):
+        with pytest.raises(NotAllowed, match=r"it calls|no class defined there"):
+            loads(pickle.dumps(Call(called)), held)
+
+
+class Others:
+    """Where another class bears the name of the one above."""
+
+    class Halver(Halver):
+        """Another step."""
+
+
+def test_a_class_of_the_same_name_is_another_one() -> None:
+    """A state of a class that only bears the name of the model's is refused."""
+    like = RiverLearner(Halver(), task="classification")
+    with pytest.raises(StateError, match="another configuration"):
+        like.from_bytes(RiverLearner(Others.Halver(), task="classification").to_bytes())
+
+
+@pytest.mark.parametrize("name", sorted(escapes() | crashes()))
+def test_it_is_refused_before_it_is_tried(name: str) -> None:
+    """What a pickle does with River's own classes is not left to fail by itself."""
+    with pytest.raises(pickle.UnpicklingError):
+        loads((escapes() | crashes())[name], Allowed())
+
+
+def test_what_python_writes_comes_back() -> None:
+    """Values of each instruction of Python's pickler come back."""
+    value = {
+        "numbers": [0, -1, 255, 256, 65536, 1 << 40, -(1 << 3000), 0.5, 1j, True, None],
+        "texts": ["", "ä" * 300, "\ud800", b"", b"x" * 300, bytearray(b"y")],
+        ("a", (1, 2.0)): (1, 2, 3, 4),
+        frozenset({1}): {1, "b"},
+        "time": [dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.timedelta(1)],
+        "more": [uuid.UUID(int=5), Decimal("0.1"), Fraction(1, 3), range(3), slice(1, None)],
+        "held": [collections.deque([1, 2], 2), collections.Counter("aab"), NormalDist(1, 2)],
+    }
+    assert loads(dumps(value), Allowed()) == value
+
+
+def test_what_holds_itself_comes_back() -> None:
+    """A tuple may hold a list that holds it."""
+    items: list[Any] = []
+    items.append((items,))
+    found = loads(dumps(items), Allowed())
+    assert found[0][0] is found
+
+
+@pytest.mark.parametrize("make", [np.random.RandomState, np.random.default_rng, random.Random])
+def test_random_numbers_go_on(make: Callable[[int], Any]) -> None:
+    """A generator draws on where it was."""
+    generator = make(3)
+    generator.uniform(0, 1)
+    again = loads(dumps(generator), Allowed())
+    assert again.uniform(0, 1) == generator.uniform(0, 1)
 
 
 @pytest.mark.parametrize(

@@ -180,8 +180,7 @@ class RiverLearner:
         if self._allowed is None:
             self._allowed = Allowed.of(self.model)
         try:
-            codes, model = loads(blob, self._allowed)
-            was = (dict(codes), _estimators(model))
+            was = _read(loads(blob, self._allowed))
         except NotAllowed as error:
             raise StateError(
                 f"the model's state is not as this model writes it: {error}. Nothing of it was "
@@ -193,12 +192,13 @@ class RiverLearner:
                 f"the model's state cannot be read ({error}): was it written by another version of "
                 "River? Rebuild it by replaying the log."
             ) from error
-        is_now = (self._codes, _estimators(self.model))
-        if was != is_now:
+        codes, model, kinds = was
+        kinds_now = _kinds(self.model)
+        if (codes, kinds) != (self._codes, kinds_now):
             raise StateError(
                 "the state was written under another configuration (labels and estimators were "
-                f"{_told(*was)}, and are {_told(*is_now)}): put it back, or give the changed model "
-                "another name"
+                f"{_told(codes, kinds)}, and are {_told(self._codes, kinds_now)}): put it back, or "
+                "give the changed model another name"
             )
         return self._with(model)
 
@@ -215,14 +215,33 @@ class RiverLearner:
         return state_digest(self.model)
 
 
-def _estimators(model: Any) -> list[str]:
-    """Return the class of each step: the parameters of some change while they learn."""
-    steps = model.steps.values() if isinstance(model, compose.Pipeline) else [model]
-    return [type(step).__name__ for step in steps]
+def _read(state: Any) -> tuple[dict[Any, bool], Any, list[type]]:
+    """Return codes, model and classes of a state, asking no object of it for anything.
+
+    Raises
+    ------
+    TypeError
+        It is none.
+    """
+    if type(state) is not tuple or len(state) != 2 or type(state[0]) is not dict:
+        raise TypeError("it holds no model")
+    return (*state, _kinds(state[1]))
 
 
-def _told(codes: dict[Any, bool], estimators: list[str]) -> str:
-    return " | ".join([*([str(list(codes))] if codes else []), *estimators])
+def _kinds(model: Any) -> list[type]:
+    """Return the class of a model and of each step: the parameters of some change as they learn."""
+    kind = type(model)
+    if not issubclass(kind, compose.Pipeline):
+        return [kind]
+    steps = vars(model)["steps"]
+    if not issubclass(type(steps), dict):
+        raise TypeError("it is a pipeline without steps")
+    return [kind, *map(type, dict.values(steps))]
+
+
+def _told(codes: dict[Any, bool], kinds: list[type]) -> str:
+    shown = kinds[1:] or kinds
+    return " | ".join([*([str(list(codes))] if codes else []), *(kind.__name__ for kind in shown)])
 
 
 def _notes(model: Any) -> Iterator[defaultdict[Any, Any]]:

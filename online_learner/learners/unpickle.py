@@ -1,15 +1,17 @@
 """Pickles read by an allow-list: whoever writes one may choose among models, and run nothing.
 
-A pickle is a program: it names functions, and calls them. Here it may name
+A pickle is a program: it names things, calls them, and gives them states. Here it may
 
-- classes that are defined in River, and their methods (not data sets and streams: they open files);
-- numbers, containers, random generators and arrays, by a list of their own;
-- what the model as its factory made it names itself, and the classes defined beside that: the
-  steps of a pipeline of your own, and the functions that it was given.
+- name classes that are defined in River (not data sets and streams: they open files), plain
+  classes by a list of their own, what the model as its factory made it names itself, and the
+  classes defined beside that: the steps of a pipeline of your own, and the functions it was given;
+- call the constructors of plain values, each with harmless arguments, and what that model's own
+  pickle calls. Nothing else of River: its instances are made by `object.__new__`;
+- give a state to instances that it has made itself. Never to a class or a function, and no
+  attribute may take the place of a method of River.
 
-Aliases do not count: `river.x:typing.sys` leads to no class of River. Some names lead to something
-safer than they say: bound methods and arrays are made here, because `getattr` reaches everything,
-and a forged `numpy.dtype` turns any bytes into pointers.
+Aliases do not count: `river.x:typing.sys` leads to no class of River. `getattr` stands for bound
+methods that the model holds from the beginning. Classes of classes cannot be named.
 
 Seals are verified before any of this: it is what is left once a key is stolen. Such a pickle can
 still exhaust memory, or hold the wrong weights.
@@ -17,111 +19,35 @@ still exhaust memory, or hold the wrong weights.
 
 from __future__ import annotations
 
-import copyreg
+import enum
+import functools
+import importlib
 import inspect
-import io
 import pickle
-import random
 import sys
 import types
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from online_learner.learners.constructors import CALLS, STAND_INS, STATES, Name
+from online_learner.learners.listing import PLAIN, Allowed, dumps, is_river
+from online_learner.learners.opcodes import Machine, NotAllowed, are_atoms
 
-Name: TypeAlias = tuple[str, str]  # module, qualified name
+__all__ = ["Allowed", "NotAllowed", "dumps", "loads"]
 
-_PLAIN: dict[str, str] = {
-    "builtins": "bool bytearray bytes complex dict float frozenset int iter list set slice str "
-    "tuple range",
-    "collections": "Counter OrderedDict defaultdict deque",
-    "datetime": "date datetime time timedelta timezone",
-    "decimal": "Decimal",
-    "fractions": "Fraction",
-    "functools": "partial",
-    "random": "Random",
-    "statistics": "NormalDist",
-    "uuid": "UUID",
-    "numpy.random._mt19937": "MT19937",
-    "numpy.random._pcg64": "PCG64",
-    "numpy.random._pickle": "__bit_generator_ctor __generator_ctor __randomstate_ctor",
-    "numpy.random.bit_generator": "SeedSequence __pyx_unpickle_SeedSequence",
-}
-PLAIN: frozenset[Name] = frozenset(
-    (module, name) for module, names in _PLAIN.items() for name in names.split()
-)
-# Of the standard library, what a model names itself counts only where it is harmless.
-_HARMLESS = frozenset({"math", "cmath", "statistics", "string", "enum", *_PLAIN} - {"builtins"})
-_HARMLESS_NAMES = frozenset(
-    {
-        ("copy", "deepcopy"),
-        ("numpy", "array"),
-        ("numpy", "ones"),
-        ("operator", "itemgetter"),
-        ("re", "_compile"),
-    }
-)
 _GETATTR = ("builtins", "getattr")
-_UNSAFE_PARTS = frozenset({"datasets", "stream", "checks", "evaluate", "compat"})
 _OF_TEXT = frozenset({"lower", "upper", "casefold", "strip", "split"})
-
-
-_KINDS = "biufcSU"  # of arrays: numbers and text, no pointers
-
-
-class NotAllowed(pickle.UnpicklingError):
-    """A pickle names what no model of this kind holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """What a pickle may name, beside River and plain values.
-
-    Parameters
-    ----------
-    names
-        Functions and classes.
-    modules
-        Every class that is defined in one of these, too.
-    """
-
-    names: frozenset[Name] = frozenset()
-    modules: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, model: Any) -> Allowed:
-        """Return what the pickles of a model may name: what its own does, and classes beside it.
-
-        Raises
-        ------
-        Exception
-            The model cannot be pickled.
-        """
-        listing = _Listing(io.BytesIO(dumps(model)))
-        listing.load()
-        names = frozenset(name for name in listing.names if _may_be_added(*name))
-        return cls(names, frozenset(module for module, _ in names if _is_own(module)))
-
-    def defines(self, found: Any) -> bool:
-        """Tell whether a class is one of River's, or of a module of these."""
-        module = found.__module__
-        return isinstance(module, str) and (_is_river(module) or module in self.modules)
-
-
-def dumps(value: Any) -> bytes:
-    """Return a pickle that `loads` can read, arrays in one piece."""
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, protocol=pickle.HIGHEST_PROTOCOL)
-    pickler.dispatch_table = copyreg.dispatch_table | {np.ndarray: _in_one_piece}
-    pickler.dump(value)
-    return file.getvalue()
-
-
-def _in_one_piece(array: npt.NDArray[Any]) -> Any:
-    whole = array if array.flags.forc else np.ascontiguousarray(array)
-    return whole.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+# Functions that River's models begin to hold only as they learn.
+_LEARNED: frozenset[Name] = frozenset(
+    ("river.tree.splitter.ebst_splitter", f"EBSTNode._update_estimator_{arity}")
+    for arity in ("univariate", "multivariate")
+)
+_RUST = "river._river_rust."
+_METHODS = (types.FunctionType, types.MethodDescriptorType, classmethod, staticmethod)
+_SHARED = (bytearray, deque, dict, list, set, types.ModuleType)
+# Whose `__new__` a class may have: Python's own, which runs nothing.
+_ROOTS = (OrderedDict, defaultdict, deque, dict, float, int, list, set, str)
 
 
 def loads(blob: bytes, allowed: Allowed) -> Any:
@@ -130,58 +56,54 @@ def loads(blob: bytes, allowed: Allowed) -> Any:
     Raises
     ------
     NotAllowed
-        It names something else, or changes a class. Nothing that it names was called or imported.
+        It does something else. Nothing of that was called, changed or imported.
     Exception
         It is no pickle, or a damaged one.
     """
-    reader = _Reader(blob, allowed)
     try:
-        return reader.load()
+        return _Reader(blob, allowed).run()
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # of Rust: no `Exception`, and no end either
             raise
         raise pickle.UnpicklingError("River cannot read a part of it") from None
-    finally:
-        reader.undo()
 
 
-class _Listing(pickle.Unpickler):
-    """Reads a pickle of our own, and notes what it names."""
-
-    def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file)
-        self.names: set[Name] = set()
-
-    def find_class(self, module: str, name: str) -> Any:
-        self.names.add((module, name))
-        return super().find_class(module, name)
-
-
-class _Reader(pickle.Unpickler):
+class _Reader(Machine):
     def __init__(self, blob: bytes, allowed: Allowed) -> None:
-        super().__init__(io.BytesIO(blob), fix_imports=False)  # Python 2 had other names for things
+        super().__init__(blob)
         self._allowed = allowed
-        self._faces: dict[int, tuple[Any, dict[str, Any]]] = {}
+        # What may be called, by its id, and with which arguments.
+        self._checks: dict[int, tuple[Any, Callable[[Any], bool]]] = {}
+        self._instances: dict[int, Any] = {}  # that were made here, by their ids
+        self._getattr = self._method  # one object for all: each look at a method makes a new one
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == _GETATTR:
-            return self._method
-        if (module, name) in _STAND_INS:
-            return _STAND_INS[module, name]
-        if (module, name) in PLAIN or (module, name) in self._allowed.names:
-            found = super().find_class(module, name)
+    def trusts(self, kind: type) -> bool:
+        return self._allowed.has_own(kind)
+
+    # --- names --------------------------------------------------------------------------------
+
+    def find(self, module: str, name: str) -> Any:
+        key, check = (module, name), CALLS.get((module, name))
+        if key == _GETATTR:
+            found, check = self._getattr, _is_question
+        elif key in STAND_INS:
+            found, check = STAND_INS[key]
+        elif key in PLAIN or key in self._allowed.names:
+            found = _looked_up(module, name)
         else:
             found = self._defined(module, name)
-        self._faces.setdefault(id(found), (found, dict(_face(found))))
+        if check is None and key in self._allowed.calls:
+            check = _anything
+        if check is not None:
+            self._checks[id(found)] = (found, check)
         return found
 
     def _defined(self, module: str, name: str) -> Any:
-        """Return a class of a module, or a method of one."""
-        if not (_is_river(module) or module in self._allowed.modules):
+        """Return a class of a module."""
+        if not (is_river(module) or module in self._allowed.modules):
             raise NotAllowed(f"it names {module}.{name}, which is no part of this model")
-        found = super().find_class(module, name)
-        method = isinstance(found, types.FunctionType) and "." in name and "__" not in name
-        here = isinstance(found, type) or method
+        found = _looked_up(module, name)
+        here = _is_class(found) or (module, name) in _LEARNED
         if not here or (found.__module__, found.__qualname__) != (module, name):
             raise NotAllowed(f"it names {module}.{name}, which is no class defined there")
         return found
@@ -190,106 +112,146 @@ class _Reader(pickle.Unpickler):
         """Return a method: how Python pickles one is a call of `getattr`, which could do more."""
         if owner is str and name in _OF_TEXT:
             return getattr(owner, name)
-        kind = owner if isinstance(owner, type) else type(owner)
+        kind = owner if _is_class(owner) else type(owner)
         found = inspect.getattr_static(kind, name, None)
-        known = kind is random.Random or self._allowed.defines(kind)
-        if not known or name.startswith("__") or not isinstance(found, _METHODS):
+        own = self._allowed.has_own(kind) and not name.startswith("__")
+        known = own or (kind.__module__, kind.__qualname__, name) in self._allowed.methods
+        if not known or not isinstance(found, _METHODS):
             raise NotAllowed(
-                f"it asks a {kind.__name__} for '{name}', which is no method of a model"
+                f"it asks a {kind.__name__} for '{name}', which is no method that this model holds"
             )
         return found.__get__(None if owner is kind else owner, kind)
 
-    def undo(self) -> None:
-        """Give classes and functions back what they were before.
+    # --- calls --------------------------------------------------------------------------------
 
-        Raises
-        ------
-        NotAllowed
-            The pickle had set attributes of one.
-        """
-        changed = [thing for thing, before in self._faces.values() if _restore(thing, before)]
-        if changed:
-            raise NotAllowed(f"it changes {changed[0].__qualname__} itself")
+    def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
+        if _is_class(function) and issubclass(function, enum.Enum):
+            if len(arguments) == 1 and are_atoms(arguments):
+                return function(*arguments)  # a member, which all share
+            raise NotAllowed(f"it makes a member of {_told(function)}")
+        _, check = self._checks.get(id(function), (None, _nothing))
+        if not check(arguments):
+            raise NotAllowed(f"it calls {_told(function)} as no state of this model does")
+        return self._kept(function(*arguments))
 
-
-# --- arrays -----------------------------------------------------------------------------------
-
-
-class _Kind:
-    """Stands for a `numpy.dtype` while a pickle is read; its state is not taken from there."""
-
-    def __init__(self, code: str, *_: bool) -> None:
-        self.dtype = np.dtype(str(code))
-        if self.dtype.kind not in _KINDS:
-            raise NotAllowed("it holds an array of something else than numbers and text")
-
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        _, order, *inner = state
-        if any(part is not None for part in inner[:3]):
-            raise NotAllowed("it holds an array of records")
-        self.dtype = self.dtype.newbyteorder(order)
-
-
-def _array(buffer: Any, kind: _Kind, shape: Any, order: Any, *_: Any) -> npt.NDArray[Any]:
-    return np.frombuffer(buffer, dtype=kind.dtype).reshape(shape, order=order)
-
-
-def _scalar(kind: _Kind, data: bytes) -> Any:
-    return np.frombuffer(data, dtype=kind.dtype, count=1)[0]
-
-
-_STAND_INS: dict[Name, Any] = {("numpy", "dtype"): _Kind}
-for _core in ("numpy._core", "numpy.core"):  # by its name in numpy 2, and in numpy 1
-    _STAND_INS[f"{_core}.numeric", "_frombuffer"] = _array
-    _STAND_INS[f"{_core}.multiarray", "scalar"] = _scalar
-
-# --- what classes and functions were before ---------------------------------------------------
-
-_METHODS = (types.FunctionType, types.MethodDescriptorType, classmethod, staticmethod)
-_LAZY = frozenset({"__annotations__", "__dict__", "__weakref__"})
-_OF_FUNCTION = ("__defaults__", "__kwdefaults__", "__code__")
-
-
-def _face(thing: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the attributes of a class or a function itself."""
-    if isinstance(thing, type):
-        yield from ((name, value) for name, value in vars(thing).items() if name not in _LAZY)
-    elif isinstance(thing, types.FunctionType):
-        yield from ((name, getattr(thing, name)) for name in _OF_FUNCTION)
-        yield from vars(thing).items()
-
-
-def _restore(thing: Any, before: dict[str, Any]) -> bool:
-    """Give a class or a function its attributes back; tells whether any had changed."""
-    now = dict(_face(thing))
-    changed = [name for name in before.keys() | now.keys() if not _same(name, before, now)]
-    for name in changed:
-        if name in before:
-            setattr(thing, name, before[name])
+    def make(self, kind: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if not _is_class(kind):
+            raise NotAllowed(f"it makes an instance of {_told(kind)}, which is no class")
+        if (kind.__module__, kind.__qualname__) in self._allowed.makes:
+            return self._kept(kind.__new__(kind, *arguments, **options))
+        root = next(base for base in kind.__mro__ if "__new__" in vars(base))
+        if root is object:
+            harmless = not arguments
+        elif root in _ROOTS:
+            harmless = len(arguments) <= 1 and are_atoms(arguments)
+        elif root is tuple:
+            harmless = [type(part) for part in arguments] == [tuple]
+        elif root.__bases__ == (tuple,):  # a named tuple
+            harmless = len(arguments) == len(vars(root).get("_fields", ()))
+            root, arguments = tuple, (arguments,)
         else:
-            delattr(thing, name)
-    return bool(changed)
+            harmless = kind.__module__.startswith(_RUST) and are_atoms(arguments)
+        if options or not harmless:
+            raise NotAllowed(f"it makes a {kind.__name__} as no state of this model does")
+        return self._kept(root.__new__(kind, *arguments))
+
+    def _kept(self, made: Any) -> Any:
+        self._instances[id(made)] = made
+        return made
+
+    # --- states -------------------------------------------------------------------------------
+
+    def build(self, instance: Any, state: Any) -> None:
+        kind = type(instance)
+        own = self._allowed.has_own(kind)
+        known = own or kind in STATES or is_river(kind.__module__)
+        if id(instance) not in self._instances or not known:
+            raise NotAllowed(f"it changes {_told(instance)} itself")
+        restorer = next((base for base in kind.__mro__ if "__setstate__" in vars(base)), None)
+        if kind in STATES:
+            harmless = STATES[kind](state)
+        elif restorer is None:
+            _set_attributes(instance, state, own=own)
+            return
+        elif restorer.__module__.startswith(_RUST):
+            harmless = type(state) is bytes
+        else:
+            harmless = own or (is_river(restorer.__module__) and _are_attributes(kind, state))
+        if not harmless:
+            raise NotAllowed(f"it gives a {kind.__name__} a state that is none")
+        kind.__setstate__(instance, state)
 
 
-def _same(name: str, before: dict[str, Any], now: dict[str, Any]) -> bool:
-    return name in before and name in now and before[name] is now[name]
+def _set_attributes(instance: Any, state: Any, *, own: bool) -> None:
+    """Set attributes as Python does for a class that does not do it itself."""
+    kind, slots = type(instance), None
+    if type(state) is tuple and len(state) == 2:
+        state, slots = state
+    if state is not None:
+        if not (own and type(state) is dict) and not _are_attributes(kind, state):
+            raise NotAllowed(f"it gives a {kind.__name__} a state that is none")
+        attributes = object.__getattribute__(instance, "__dict__")
+        for name, value in state.items():
+            attributes[sys.intern(name)] = value
+    if slots is not None and type(slots) is not dict:
+        raise NotAllowed(f"it gives a {kind.__name__} a state that is none")
+    for name, value in (slots or {}).items():
+        slot = inspect.getattr_static(kind, name)
+        if not isinstance(slot, types.MemberDescriptorType):
+            raise NotAllowed(f"it sets {name} of a {kind.__name__}, which has no such slot")
+        slot.__set__(instance, value)
 
 
-def _is_river(module: str) -> bool:
-    top, *parts = module.split(".")
-    return top == "river" and not _UNSAFE_PARTS.intersection(parts)
+def _are_attributes(kind: type, state: Any) -> bool:
+    """Tell whether these are attributes, none of which takes the place of a method."""
+    if type(state) is not dict or not {str}.issuperset(map(type, state)):
+        return False
+    special = any(name.startswith("__") for name in state)  # `copy` would look for `__deepcopy__`
+    return not special and _methods(kind).isdisjoint(state)
 
 
-def _is_own(module: str) -> bool:
-    """Tell whether a module is of whoever made the model."""
-    top = module.partition(".")[0]
-    return top not in {"river", "numpy", "scipy", "sklearn", *sys.stdlib_module_names}
+@functools.cache
+def _methods(kind: type) -> frozenset[str]:
+    return frozenset(
+        name
+        for base in kind.__mro__
+        for name, value in vars(base).items()
+        if callable(value) or isinstance(value, classmethod | staticmethod | property)
+    )
 
 
-def _may_be_added(module: str, name: str) -> bool:
-    top = module.partition(".")[0]
-    if (module, name) in _HARMLESS_NAMES:
-        return True
-    if top == "numpy":
-        return module == "numpy" and isinstance(getattr(np, name, None), np.ufunc)
-    return top not in sys.stdlib_module_names or module in _HARMLESS
+# --- names --------------------------------------------------------------------------------------
+
+
+def _looked_up(module: str, name: str) -> Any:
+    """Return a function or class by its name, through the classes that it is defined in."""
+    found: Any = importlib.import_module(module)
+    for depth, part in enumerate(name.split(".")):
+        if depth and not _is_class(found):
+            raise NotAllowed(f"it names {module}.{name}, which is defined in no class")
+        found = getattr(found, part)
+    if isinstance(found, _SHARED) or (_is_class(found) and issubclass(found, type)):
+        raise NotAllowed(f"it names {module}.{name}, which is no function, and no class of values")
+    return found
+
+
+def _is_class(value: Any) -> bool:
+    return issubclass(type(value), type)
+
+
+def _is_question(arguments: Any) -> bool:
+    return len(arguments) == 2 and type(arguments[1]) is str
+
+
+def _anything(_: Any) -> bool:
+    return True
+
+
+def _nothing(_: Any) -> bool:
+    return False
+
+
+def _told(value: Any) -> str:
+    """Return the name of something, running nothing of it."""
+    named = _is_class(value) or isinstance(value, _METHODS)
+    return str(value.__qualname__) if named else f"a {type(value).__name__}"
