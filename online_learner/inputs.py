@@ -1,8 +1,8 @@
 """What the log keeps of what is asked: `log_inputs`, for each model.
 
 `full` keeps it. `hashed` puts a keyed hash in the place of every word, before the model sees it:
-what is answered, logged and learned from is the same, and a model to which words are names of
-features learns as well as from the words. `none` keeps nothing: the model answers, and is judged by
+what is answered, logged and learned from is the same, and a bag-of-words model learns as well from
+the hashes as from the words. `none` keeps nothing: the model answers, and is judged by
 what it answered, but no signal can teach it. Both keep only a keyed hash of the names by which an
 answer is found again, and of the people who speak of it.
 

@@ -35,8 +35,8 @@ def _alone(token_file: Path) -> Mapping[str, str]:
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_file),
-        # By the name of other systems, but on this one as well: the node's address is 127.0.0.1,
-        # and then Ray's servers listen there, and nowhere else.
+        # Despite its name this acts on Linux too: with 0, Ray takes 127.0.0.1 as the address of
+        # the node, so that its servers listen on loopback only.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

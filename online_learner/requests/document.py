@@ -19,8 +19,8 @@ _PLACE = re.compile(r" at line \d+ column \d+$")
 def read_json(body: bytes) -> Any:
     """Return what a body holds.
 
-    A number that no 64-bit float can hold is infinite then: what a value may be, is checked with
-    the model that it is for.
+    A number too large for a 64-bit float is read as infinity; the model that checks the document
+    refuses it.
 
     Raises
     ------

@@ -68,7 +68,7 @@ class Raters:
     active
         How many raters the window has, each counted by how recently they taught.
     weight, wanted
-        What all of them have taught in the window, and what it were if nobody's share was cut.
+        What all of them have taught in the window, and what that would be if no share were cut.
     """
 
     most: int = 1000
@@ -106,7 +106,7 @@ class Raters:
         return self.wanted / self.weight if self.weight else 1.0
 
     def teach(self, rater: Rater, weight: float, wanted: float) -> None:
-        """Count a lesson, its weight, and what it were if nobody's share was cut."""
+        """Count a lesson, its weight, and what that would be if no share were cut."""
         news, taught = self.news(rater), self.taught(rater)
         keep = math.exp(-1.0 / WINDOW)
         self.active = self.active * keep + news

@@ -10,7 +10,8 @@ disagrees with the model at once. So raters are judged against the crowd of that
 lessons to come; and where the crowd itself falls by more than `AMNESTY` below what was usual, all
 is forgiven, and nobody is judged until it has recovered or become usual.
 
-Who has just come is judged as one of all who have, too: else a liar took another name every time.
+A rater with fewer than `NEW` lessons also carries the record that all newcomers share: otherwise a
+liar could shed a bad record by changing names.
 
 An auditor knows better: who has contradicted one on the same answer is doubted whatever the crowd
 says, and who has agreed is not. Where several raters speak of one answer, they are compared
