@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -249,7 +250,8 @@ async def test_what_feedback_does(
     """It is accepted, followed to the answer that rests on it, and moves the weights as stated."""
     asker = Asker(stack_http, case.model)
     before, digest = await asker.ask(), await asker.digest()
-    body = {"prediction_id": before.id, "user_id": "ada", **case.says(before)}
+    user = uuid4().hex  # the cases speak of equal inputs: one person would contradict themselves
+    body = {"prediction_id": before.id, "user_id": user, **case.says(before)}
     receipt = await stack_http.post("/v1/feedback", json=body)
     assert receipt.status_code == 202, receipt.text
     feedback_id = receipt.json()["feedback_id"]
@@ -266,7 +268,7 @@ async def test_what_feedback_does(
 
     await eventually(settled, within_s=30)
     fate, after = await asker.fate(feedback_id), await asker.ask()
-    assert fate["feedback"]["source"] == "human:ada"
+    assert fate["feedback"]["source"] == f"human:{user}"
     if case.moved is None:
         assert fate["reason"].startswith("nothing_to_learn: ")
         assert await asker.digest() == digest
