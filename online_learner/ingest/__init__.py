@@ -104,14 +104,7 @@ class Ingest(Finder):
         if key:
             holder = f"prediction:{place.address.entry}" if speaker.own else speaker.name
             seen = keys.seen(holder, key)
-        try:
-            feedback = await self._admit(request, place, speaker)
-        except Invalid:
-            before = await self._place_before(request, place, seen)
-            if before is None:
-                raise
-            place = before
-            feedback = await self._admit(request, place, speaker)
+        place, feedback = await self._admitted(request, place, speaker, seen)
         limited = self._limits(place, speaker, feedback)
         names = [keys.predictions, keys.feedback, *map(keys.said, place.entries)]
         names += [seen] if seen else []
@@ -167,6 +160,18 @@ class Ingest(Finder):
             return admission.admit(signal, request, record, **said_by, noted=noted)
 
         return _each(said, admit, several=several)
+
+    async def _admitted(
+        self, request: FeedbackRequest, place: Place, speaker: Speaker, seen: str | None
+    ) -> tuple[Place, list[Feedback]]:
+        """Return what is said, and the answer that it is about."""
+        try:
+            return place, await self._admit(request, place, speaker)
+        except Invalid:
+            before = await self._place_before(request, place, seen)
+            if before is None:
+                raise
+            return before, await self._admit(request, before, speaker)
 
     async def _place_before(
         self, request: FeedbackRequest, place: Place, seen: str | None
