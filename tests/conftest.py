@@ -28,6 +28,7 @@ from the_stack import Stack
 from the_stack import start as start_stack
 from the_stack import stop as stop_stack
 
+from online_learner import store as store_module
 from online_learner.ids import Keyring
 from online_learner.loop import Loop
 from online_learner.settings import Settings
@@ -158,7 +159,13 @@ def _unused_port() -> int:
 
 
 @pytest.fixture
-async def store(server: EmbeddedServer) -> AsyncIterator[Store]:
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a store that syncs slowly, beside others on one disk, take longer than a request may."""
+    monkeypatch.setattr(store_module, "TIMEOUT_S", 10.0)
+
+
+@pytest.fixture
+async def store(server: EmbeddedServer, patient: None) -> AsyncIterator[Store]:
     """Return an open store on the session's server, which is emptied first."""
     async with await open_store(server.url) as opened:
         await opened.call("FLUSHALL")
