@@ -26,6 +26,7 @@ _MORE_KEYS = ATOMS | {date, datetime, time, timedelta, timezone, Decimal, Fracti
 # CPython frees these recursively, and dies of many in each other.
 _RECURSIVE = (defaultdict, deque)
 _DEEPEST = 100
+_PLACE = struct.Struct("<I")
 _MOST_PARTS = 1000  # of one key; CPython hashes tuples recursively, and dies of a deep one
 
 Step: TypeAlias = Callable[["Machine"], None]
@@ -126,6 +127,12 @@ class Machine:
         self._at = end
         return self._program[begin:end]
 
+    def number(self, form: struct.Struct) -> Any:
+        """Return the next number; raises `struct.error` where there is none."""
+        (found,) = form.unpack_from(self._program, self._at)
+        self._at += form.size
+        return found
+
     @_on(pickle.BININT1)
     def _small(self) -> None:
         self.stack.append(self._program[self._at])
@@ -145,8 +152,7 @@ class Machine:
 
     @_on(pickle.LONG_BINGET)
     def _get(self) -> None:
-        (number,) = struct.unpack("<I", self.take(4))
-        self.stack.append(self._memo[number])
+        self.stack.append(self._memo[self.number(_PLACE)])
 
     @_on(pickle.MEMOIZE)
     def _memoize(self) -> None:
@@ -324,7 +330,7 @@ def _put_number(instruction: bytes, code: str) -> None:
 
     @_on(instruction)
     def step(machine: Machine) -> None:
-        machine.stack.append(form.unpack(machine.take(form.size))[0])
+        machine.stack.append(machine.number(form))
 
 
 def _put_sized(instruction: bytes, code: str, read: Callable[[bytes], Any]) -> None:
@@ -333,8 +339,7 @@ def _put_sized(instruction: bytes, code: str, read: Callable[[bytes], Any]) -> N
 
     @_on(instruction)
     def step(machine: Machine) -> None:
-        (size,) = form.unpack(machine.take(form.size))
-        machine.stack.append(read(machine.take(size)))
+        machine.stack.append(read(machine.take(machine.number(form))))
 
 
 def _put_last(instruction: bytes, count: int) -> None:
