@@ -177,7 +177,8 @@ class Replay:
             No state can be loaded from which the record is whole.
         """
         try:
-            published = await self.load_published()
+            if await self.load_published():
+                return
         except StateError as error:
             log.error(  # noqa: TRY400 (said once, in words)
                 "the newest state of '%s' is refused, and what it held is learned again from one "
@@ -185,10 +186,7 @@ class Replay:
                 self.registry.model,
                 error,
             )
-            await self._load_kept(newest=True)
-        else:
-            if not published:
-                await self._load_kept(newest=True)
+        await self._load_kept(newest=True)
 
     async def load_published(self) -> bool:
         """Take the learner's newest full state; False where there is none."""

@@ -208,7 +208,7 @@ class Client:
     def feedback_batch(self, items: Iterable[Mapping[str, Any]]) -> BatchReceipt:
         """Say several things, `{"prediction_id", "kind", "value", ...}` each, each by itself.
 
-        What is refused only for now is sent again, by itself, as `retry` says.
+        What is refused temporarily (429, 503) is sent again alone, as `retry` says.
         """
         return self._send(calls.feedback_batch(items))
 
