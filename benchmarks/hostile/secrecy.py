@@ -261,13 +261,13 @@ def section(full: bool) -> Found:
         runs["the whole system"] = examine_whole(PLANTS_FULL)
     texts, found = [], list[Bar]()
     for title, searched in runs.items():
-        text, bars = _told(title, searched)
+        text, bars = _told(title, searched, PLANTS_FULL if full else PLANTS)
         texts.append(text)
         found += bars
     return "\n\n".join(texts), found
 
 
-def _told(title: str, searched: Searched) -> Found:
+def _told(title: str, searched: Searched, wanted: int) -> Found:
     asked, leaks = searched.asked, searched.leaks()
     rows = [
         ["planted", f"{len(asked.plants)}"],
@@ -286,7 +286,7 @@ def _told(title: str, searched: Searched) -> Found:
     if places:
         text += "\n\nThey had been planted in: " + "; ".join(places[:50])
     return text, [
-        Bar(f"{title}: secrets planted", len(asked.plants), PLANTS),
+        Bar(f"{title}: secrets planted", len(asked.plants), wanted),
         Bar(f"{title}: of these, in the store (the control)", searched.kept, 50),
         Bar(f"{title}: found elsewhere", len(places), 0, at_most=True),
     ]
