@@ -43,6 +43,15 @@ async def publish_model(store: Store, keyring: Keyring, model: str, spec: ModelS
     return await _write(store, keyring, {f"{_MODEL}{model}": spec.model_dump_json()})
 
 
+async def withdraw(store: Store, model: str) -> bool:
+    """Take one model out, so that nobody answers for it; tell whether it was there.
+
+    What was said to it and what it learned stays in the store.
+    """
+    before = await version(store)
+    return int(await store.run("configure", [CONFIG], [1, f"{_MODEL}{model}"])) > before
+
+
 async def _write(
     store: Store, keyring: Keyring, fields: dict[str, str], gone: Sequence[str] = ()
 ) -> int:

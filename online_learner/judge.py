@@ -15,10 +15,31 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from online_learner.evidence import Case, Duel, Reading, Standing, Terms, Trial, Unpaired, Watch
+from online_learner.evidence import (
+    Case,
+    Duel,
+    Reading,
+    Standing,
+    Terms,
+    Trial,
+    Unpaired,
+    Watch,
+    score,
+)
 from online_learner.ids import entry_order
-from online_learner.schema import Alarm, Aliases, Audit, GateState, Said, Settled
+from online_learner.schema import (
+    Alarm,
+    Aliases,
+    Audit,
+    GateState,
+    Output,
+    Said,
+    Settled,
+    label_key,
+)
 from online_learner.settings import GuardsSpec
+
+LARGEST_ERROR = 10.0  # times the mean, at which one is cut: no single one blinds the scores
 
 
 @dataclass(slots=True)
@@ -76,6 +97,8 @@ class Judge:
         self.newest = state.newest
         self.answered = state.answered
         self.unanswered = state.unanswered
+        self._errors = state.errors
+        self._mean_error = state.mean_error
 
     def state(self, *, now: float) -> GateState:
         """Return all that has to survive a restart."""
@@ -90,6 +113,8 @@ class Judge:
             watch=self.watch.pack(),
             unpaired=self.unpaired.pack(),
             watched=self.watched,
+            errors=self._errors,
+            mean_error=self._mean_error,
             at=now,
         )
 
@@ -211,6 +236,7 @@ class Judge:
         readings = dict(self._readings(audit, standing))
         told = {name: r.d for name, r in readings.items() if r.d is not None and not r.capped}
         rewarded = {name: r.reward for name, r in readings.items() if r.reward is not None}
+        scores = self._scores(audit, standing.said)
         return Settled(
             answered=pending.answered,
             rater=standing.rater,
@@ -222,7 +248,28 @@ class Judge:
             chances=audit.chances,
             rewards=rewarded,
             segments=audit.segments,
+            generation=audit.generation,
+            scores=scores,
+            confidence=_confidence(audit) if "champion" in scores else None,
         )
+
+    def _scores(self, audit: Audit, said: Said) -> dict[str, float]:
+        """Return how good the answer of each role is, where that is told.
+
+        The error of a number counts as a share of twice the champion's mean error so far.
+        """
+        outputs = {role: shadow.output for role, shadow in audit.roles.items()}
+        shown, scale = outputs.get(audit.shown), 2 * self._mean_error
+        found = {role: score(said, output, shown, scale=scale) for role, output in outputs.items()}
+        self._take_error(said.right, outputs.get("champion"))
+        return {role: value for role, value in found.items() if value is not None}
+
+    def _take_error(self, right: Output, champion: Output) -> None:
+        if isinstance(right, float) and isinstance(champion, float):
+            error = abs(right - champion)
+            cut = min(error, LARGEST_ERROR * self._mean_error) if self._mean_error else error
+            self._errors += 1
+            self._mean_error += (cut - self._mean_error) / self._errors
 
     def _readings(self, audit: Audit, standing: Standing) -> Iterator[tuple[str, Reading]]:
         """Yield what each duel reads, where it was logged under the very key of the duel."""
@@ -231,3 +278,11 @@ class Judge:
                 reading = trial.read(audit, standing)
                 if reading is not None:
                     yield trial.name(audit.generation), reading
+
+
+def _confidence(audit: Audit) -> float | None:
+    """Return how sure the champion was of its label; None where it gave none."""
+    champion = audit.roles["champion"]
+    if champion.output is None or isinstance(champion.output, float | list):
+        return None
+    return champion.scores.get(label_key(champion.output))

@@ -68,6 +68,7 @@ class Trainer(Replay):
         self._trusted = trusted
         self._clock = clock
         self.alive: Callable[[], Awaitable[None]] | None = None  # awaited as a long turn goes on
+        self.heard: Callable[[Sequence[Entry]], None] = lambda _entries: None  # told what was read
         self._fence: str | None = None
         self._base: bytes = b""  # the published state, and what was learned since, to undo a batch
         self._since_base: list[list[Lesson]] = []
@@ -129,6 +130,7 @@ class Trainer(Replay):
             {self.keys.feedback: self.at.offset}, count=self._spec.batch_max, block_ms=block_ms
         )
         entries = found.get(self.keys.feedback, [])
+        self.heard(entries)
         with self._surely():
             await self._consume(entries)
         return len(entries)

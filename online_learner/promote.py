@@ -34,6 +34,7 @@ from online_learner.schema import (
     Settled,
 )
 from online_learner.settings import ModelSpec
+from online_learner.store import Entry
 from online_learner.store.keys import Keys
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,8 @@ class Gatekeeper:
         self._signals = signals
         self._clock = clock
         self.alive: Callable[[], Awaitable[None]] | None = None  # awaited as a long turn goes on
+        self.heard: Callable[[Sequence[Entry]], None] = lambda _entries: None  # told what was read
+        self.moved: Move | None = None  # what the newest turn decided
         self._fence: str | None = None
         self._audits = "0-0"
         self._feedback = "0-0"
@@ -176,6 +179,7 @@ class Gatekeeper:
         read, started = 0, self._clock()
         offsets = {self.keys.audits: self._audits, self.keys.feedback: self._feedback}
         found = await self.store.read(offsets, count=READ_MAX, block_ms=block_ms)
+        self.heard(found.get(self.keys.feedback, []))
         for entry, fields in found.get(self.keys.audits, []):
             self._see_audit(entry, fields)
             self._audits = entry
@@ -241,6 +245,7 @@ class Gatekeeper:
                 move = self._decide(aliases, candidates, alarms)
                 if move is not None:
                     break
+        self.moved = move
         if move is None and not evidence:
             return 0
         if move is not None:

@@ -224,7 +224,7 @@ class Replay:
         kept: list[tuple[str, Callable[[Model], Awaitable[Any]]]] = [
             (version.offset, functools.partial(self.registry.load_state, version.version))
             for version in await self.registry.versions()
-            if version.status != "rejected"
+            if version.status != "rejected" and version.registered is None  # not on the record
         ]
         if newest and (before := await self.registry.before()) is not None:
             kept.append((before.offset, self.registry.load_before))

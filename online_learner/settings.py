@@ -14,7 +14,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -29,6 +31,8 @@ from pydantic_settings import (
 from online_learner.errors import ConfigError, did_you_mean, known_fields
 from online_learner.schema import Task, label_key
 from online_learner.secret import STORE_VARIABLES, from_environment, shown
+
+_FIXED, _BETWEEN = "a number", "{min, max}"  # the two forms of `gateways`
 
 
 def _distinct(labels: list[bool | int | str] | None) -> list[bool | int | str] | None:
@@ -102,10 +106,15 @@ class ExplorationSpec(Section):
 
 
 class ResourcesSpec(Section):
-    """What the feedback actor asks Ray for."""
+    """What the feedback actor asks Ray for.
+
+    `custom` names resources of the operator's own, as in `ray start --resources`: feedback actor
+    and gatekeeper each ask for them, and so run only where they are.
+    """
 
     num_cpus: Annotated[float, Field(ge=0)] = 0.1
     num_gpus: Annotated[float, Field(ge=0)] = 0
+    custom: dict[str, Annotated[float, Field(gt=0)]] = {}
 
 
 class GuardsSpec(Section):
@@ -138,6 +147,27 @@ class LimitsSpec(Section):
 
     per_key: RateSpec | None = RateSpec(rate=20_000, burst=40_000)
     per_source: RateSpec | None = RateSpec(rate=100, burst=1_000)
+
+
+class GatewaysSpec(Section):
+    """How many gateways there are: as many as requests under way ask for, within bounds.
+
+    `target_ongoing_requests` is how many of them a gateway shall have in hand, on average.
+    """
+
+    min: Annotated[int, Field(ge=1)] = 1
+    max: Annotated[int, Field(ge=1)]
+    target_ongoing_requests: Annotated[float, Field(gt=0)] = 32
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError("`min` is more than `max`")
+        return self
+
+
+def _gateways_kind(value: Any) -> str:
+    return _BETWEEN if isinstance(value, dict | GatewaysSpec) else _FIXED
 
 
 class ModelSpec(Section):
@@ -235,14 +265,27 @@ class Settings(BaseSettings):
     profile: Literal["fast", "plain"] = "fast"
     window_s: Annotated[float, Field(gt=0, le=1e9)] = 86_400.0
     on_store_down: Literal["refuse", "answer_unlogged"] = "refuse"
+    logs: Literal["text", "json"] = "text"
+    access_log: bool = False  # a line for each request
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1 << 20
+    max_version_bytes: Annotated[int, Field(ge=1024)] = 64 << 20  # of a file that is registered
     body_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10.0  # for all of a body to arrive
-    gateways: Annotated[int, Field(ge=1)] = 1
+    gateways: Annotated[
+        Annotated[int, Field(ge=1), Tag(_FIXED)] | Annotated[GatewaysSpec, Tag(_BETWEEN)],
+        Discriminator(_gateways_kind),
+    ] = 1
     cors: CorsSpec = CorsSpec()
     maxmemory_bytes: Annotated[int, Field(ge=64 << 20)] | None = None  # of the bundled store
     models: dict[Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$")], ModelSpec]
 
-    @field_validator("window_s", "max_body_bytes", "body_timeout_s", "gateways", mode="before")
+    @field_validator(
+        "window_s",
+        "max_body_bytes",
+        "max_version_bytes",
+        "body_timeout_s",
+        "gateways",
+        mode="before",
+    )
     @classmethod
     def _no_boolean(cls, value: Any) -> Any:
         if isinstance(value, bool):  # YAML reads `yes` as true, and pydantic reads true as 1
@@ -320,7 +363,7 @@ def _reason(error: Exception) -> str:
 def _explain(error: ValidationError) -> str:
     lines = []
     for found in error.errors(include_url=False):
-        place = ".".join(str(part) for part in found["loc"])
+        place = ".".join(str(part) for part in found["loc"] if part not in (_FIXED, _BETWEEN))
         message = found["msg"]
         if found["type"] == "extra_forbidden":
             key = str(found["loc"][-1])
@@ -331,6 +374,8 @@ def _explain(error: ValidationError) -> str:
 
 
 def _section(path: tuple[int | str, ...]) -> type[BaseModel]:
+    if path[0] == "gateways" and len(path) > 1:
+        return GatewaysSpec
     if path[:1] != ("models",) or len(path) < 3:
         return Settings
     parts: dict[str, type[BaseModel]] = {

@@ -22,6 +22,7 @@ from online_learner.cli.keys import seconds
 from online_learner.errors import ConfigError, Forbidden, Unauthorized, Unavailable
 from online_learner.note import Note
 from online_learner.store import Store, open_store
+from serve_app import local
 
 FORM = re.compile(r"ol_[0-9A-Za-z]{49}")
 LONG = "a-key-of-their-own-form_" + "x" * 20
@@ -287,6 +288,31 @@ async def test_the_applications_key_is_no_auditors(
         await auth.allow_environment_keys(store, LONG, name="up")
 
 
+async def test_the_auditors_key_that_is_made_gives_way(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that `up` makes is let in until the environment names another, and ends then."""
+    await auth.allow_environment_keys(store, "ol_app", name="up", auditors="ol_made")
+    assert await scopes_of(store, "ol_made") == {"feedback", "audit", "read"}
+    monkeypatch.setenv("OL_AUDIT_KEY", LONG)
+    await auth.allow_environment_keys(store, "ol_app", name="up", auditors="ol_made")
+    assert await scopes_of(store, LONG) == {"feedback", "audit", "read"}
+    with pytest.raises(Unauthorized):
+        await scopes_of(store, "ol_made")
+
+
+def test_no_key_of_auditors_is_left_that_lets_nobody_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`teach` and `label` speak by what they find in the file: it goes where another is given."""
+    file = tmp_path / "audit_key"
+    made = local.auditors_key(file)
+    assert (file.read_text(), file.stat().st_mode & 0o777) == (made, 0o600)
+    monkeypatch.setenv("OL_AUDIT_KEY", LONG)
+    assert local.auditors_key(file) is None
+    assert not file.exists()
+
+
 async def test_a_key_that_is_no_longer_given_ends(store: Store) -> None:
     """Another key in its place puts it out, or none; keys that were made otherwise stay."""
     made, _ = await auth.create(store, name="web", scopes=("read",))
@@ -301,14 +327,21 @@ async def test_a_key_that_is_no_longer_given_ends(store: Store) -> None:
 
 
 async def test_a_given_key_is_revoked_for_good(store: Store) -> None:
-    """A start with a revoked key is refused, and says so; it is rotated where it is given."""
+    """A start with a revoked key is refused, and says where another is given."""
     await auth.allow_environment_keys(store, "ol_app", name="up")
     [given] = await auth.keys(store)
     with pytest.raises(ConfigError, match="change it there"):
         await auth.rotate(store, given.id, grace_s=60)
     await auth.revoke(store, given.id)
-    with pytest.raises(ConfigError, match="was revoked: give another"):
+    with pytest.raises(
+        ConfigError, match="was revoked: give another in OL_API_KEY, or remove api_"
+    ):
         await auth.allow_environment_keys(store, "ol_app", name="up")
+    await auth.allow_environment_keys(store, None, name="up", auditors="ol_made")
+    [made] = [key for key in await auth.keys(store) if key.name == "auditor"]
+    await auth.revoke(store, made.id)
+    with pytest.raises(ConfigError, match="in OL_AUDIT_KEY, or remove audit_key"):
+        await auth.allow_environment_keys(store, None, name="up", auditors="ol_made")
 
 
 async def test_a_made_key_that_is_given_stays_as_it_was_made(store: Store) -> None:

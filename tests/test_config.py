@@ -29,6 +29,16 @@ async def test_what_is_written_is_read_back(store: Store, make_settings: MakeSet
     assert await config.fetch(store, keyring) == fewer
 
 
+async def test_one_model_is_withdrawn(store: Store, make_settings: MakeSettings) -> None:
+    """It is gone, the others stay, and what was not there counts no version."""
+    keyring = Keyring({1: OLD})
+    before = await config.publish(store, keyring, make_settings(web={}, topic={}))
+    assert await config.withdraw(store, "web")
+    assert list((await config.fetch(store, keyring)).models) == ["topic"]
+    assert not await config.withdraw(store, "web")
+    assert await config.version(store) == before + 1
+
+
 async def test_a_new_signing_key_seals_it_anew(store: Store, make_settings: MakeSettings) -> None:
     """While both keys are known the old seal holds; the next start writes the new one."""
     settings, both = make_settings(web={}), Keyring({1: OLD, 2: NEW})

@@ -323,8 +323,11 @@ def test_a_place_that_others_can_reach_is_refused(
     """Somebody who made our private directory first could read everything."""
     monkeypatch.setattr(tempfile, "tempdir", str(home))
     long = home / ("x" * 150)
-    ensure(long).stop()
+    server = ensure(long)
     [private] = home.glob("online-learner-*")
+    server.stop()
+    assert not private.exists()
+    private.mkdir()
     private.chmod(0o777)
     with pytest.raises(ConfigError, match="not private"):
         ensure(long)

@@ -144,9 +144,12 @@ def test_entries_sort_as_the_stream_does() -> None:
 # --- points ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("record", "d"), [(WIN, 1.0), (LOSS, -1.0), (TIE, 0.0)])
-def test_points(record: Audit, d: float) -> None:
-    """A point says who alone was right."""
+@pytest.mark.parametrize(
+    ("record", "d", "scores"),
+    [(WIN, 1.0, (0.0, 1.0)), (LOSS, -1.0, (1.0, 0.0)), (TIE, 0.0, (1.0, 1.0))],
+)
+def test_points(record: Audit, d: float, scores: tuple[float, float]) -> None:
+    """A point says who alone was right, and the scores say of each whether it was."""
     it = judge()
     it.see_audit(entry(0), record)
     tell(it, entry(0), "a")
@@ -158,6 +161,8 @@ def test_points(record: Audit, d: float) -> None:
                 rater="human:ada",
                 asked={NAME: d != 0.0},
                 points={NAME: d},
+                generation=5,
+                scores=dict(zip(("champion", "challenger:2"), scores, strict=True)),
             ),
         )
     ]

@@ -343,12 +343,13 @@ def test_leash_is_pulled_at_its_level_only() -> None:
     assert decided(policy, case(ON_LEASH, trial)).verdict.action == "pull"  # type: ignore[union-attr]
 
 
-def test_leash_keeps_no_snapshots_before_it_follows() -> None:
-    """Snapshots are the rungs of the ladder: there are none before the leash."""
+def test_leash_cuts_no_snapshots_before_it_follows() -> None:
+    """None are cut before the leash, and what was registered is tested all the same."""
     assert not Leash().snapshot_due(COLD, 10_000)
     assert Leash().snapshot_due(ON_LEASH, 200)
     move = decided(Leash(), case(COLD, candidates=(5,)))
-    assert (move.aliases, move.statuses) == (COLD, {5: "rejected"})
+    assert move.aliases == COLD.model_copy(update={"challengers": (5,)})
+    assert [duel.challenger for duel in Leash().duels(move.aliases)] == ["latest", "challenger:5"]
 
 
 def test_the_lineages_test_starts_anew() -> None:

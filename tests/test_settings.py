@@ -82,6 +82,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ({"auditt": 0.1}, {}, "models.web.auditt", "audit"),
         ({"lerner": "a:b"}, {}, "models.web.lerner", "learner"),
         ({"resources": {"num_gpu": 1}}, {}, "models.web.resources.num_gpu", "num_gpus"),
+        ({}, {"gateways": {"max": 2, "mim": 1}}, "gateways.mim", "min"),
     ],
 )
 def test_an_unknown_key_is_refused_where_it_stands(
@@ -95,7 +96,7 @@ def test_an_unknown_key_is_refused_where_it_stands(
 def test_an_unknown_key_without_a_neighbour_lists_what_is_known() -> None:
     """Where nothing is close, all keys of the section are named."""
     message = refusal({"resources": {"zzz": 1}})
-    assert "Known: num_cpus, num_gpus." in message
+    assert "Known: custom, num_cpus, num_gpus." in message
     assert "Did you mean" not in message
 
 
@@ -144,6 +145,11 @@ def test_an_endless_window_is_refused() -> None:
         ("max_body_bytes", True),
         ("gateways", 0),
         ("gateways", 1.5),
+        ("gateways", {}),
+        ("gateways", {"min": 3, "max": 2}),
+        ("gateways", {"max": 0}),
+        ("gateways", {"max": True}),
+        ("gateways", {"max": 2, "target_ongoing_requests": 0}),
         ("models", None),
         ("models", []),
         ("models", {"web": "examples.phishing:learner"}),
@@ -191,6 +197,8 @@ def test_a_wrong_value_is_refused_at_its_key(key: str, value: Any) -> None:
         ("batch_max", 2.5),
         ("resources", {"num_gpus": -1}),
         ("resources", {"num_cpus": "many"}),
+        ("resources", {"custom": {"rack": 0}}),
+        ("resources", {"custom": ["rack"]}),
         ("resources", 1),
         ("promotion", "policies.promotion:Leash"),
         ("promotion", {"policy": 1}),

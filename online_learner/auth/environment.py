@@ -36,17 +36,24 @@ def key_from_environment(name: str) -> str | None:
     return key
 
 
-async def allow_environment_keys(store: Store, key: str | None, *, name: str) -> None:
+async def allow_environment_keys(
+    store: Store, key: str | None, *, name: str, auditors: str | None = None
+) -> None:
     """Let in the application's own key, and the auditors' that `OL_AUDIT_KEY` names.
 
     A key that was given before, and no longer is, ends here.
+
+    Parameters
+    ----------
+    auditors
+        The auditors' key where the environment names none.
 
     Raises
     ------
     ConfigError
         The two are one and the same, or one of them cannot be used.
     """
-    auditors = key_from_environment("OL_AUDIT_KEY")
+    auditors = key_from_environment("OL_AUDIT_KEY") or auditors
     if auditors and auditors == key:
         raise ConfigError(
             "OL_AUDIT_KEY is the application's own key, whose words are those of its users: give "
@@ -65,9 +72,12 @@ async def allow_environment_keys(store: Store, key: str | None, *, name: str) ->
 async def _let_in(store: Store, key: str, name: str, scopes: tuple[Scope, ...]) -> None:
     there = {known.digest: known for known in await keys(store)}.get(digest(key))
     if there is not None and there.revoked_at is not None:
+        variable, file = (
+            ("OL_AUDIT_KEY", "audit_key") if scopes == AUDITOR else ("OL_API_KEY", "api_key")
+        )
         raise ConfigError(
-            f"the key that is given for '{name}' was revoked: give another in OL_API_KEY or "
-            "OL_AUDIT_KEY, or remove api_key from the data directory to have one made"
+            f"the key that is given for '{name}' was revoked: give another in {variable}, or "
+            f"remove {file} from the data directory to have one made"
         )
     if there is None or there.given:  # what `keys create` made stays as it was made
         await allow(store, key, name=name, scopes=scopes, given=True)

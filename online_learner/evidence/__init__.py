@@ -32,12 +32,20 @@ from online_learner.evidence.betting import (
     raised_null,
 )
 from online_learner.evidence.case import Case
+from online_learner.evidence.confidence import confidence_sequence
 from online_learner.evidence.detector import ChangeDetector
 from online_learner.evidence.exposure import ExposureTest
 from online_learner.evidence.forecast import labels_to_go, requests_to_go
 from online_learner.evidence.influence import Influence
 from online_learner.evidence.levels import ZETA, log_threshold, log_threshold_spent, lond_weight
-from online_learner.evidence.scores import agreement, difference, paired_loss, paired_score, same
+from online_learner.evidence.scores import (
+    agreement,
+    difference,
+    paired_loss,
+    paired_score,
+    same,
+    score,
+)
 from online_learner.evidence.segments import Segments
 from online_learner.evidence.sensitivity import Sensitivity
 from online_learner.evidence.terms import Duel, Terms
@@ -68,6 +76,7 @@ __all__ = [
     "agreement",
     "bets",
     "caveat",
+    "confidence_sequence",
     "difference",
     "e",
     "gamma_of",
@@ -86,4 +95,5 @@ __all__ = [
     "raised_null",
     "requests_to_go",
     "same",
+    "score",
 ]

@@ -1,4 +1,4 @@
-"""What one settled answer says about two roles: a difference in [-1, 1]."""
+"""What one settled answer says about two roles: a difference in [-1, 1]. And of each, a score."""
 
 from __future__ import annotations
 
@@ -32,6 +32,34 @@ def difference(
     if said.liked and shown:
         return _by_what_was_liked(challenger, reference, scale)
     return None
+
+
+def score(said: Said, output: Output, shown: Output, *, scale: float = 0.0) -> float | None:
+    """Return how good one role's own answer is, in [0, 1], or None where nothing is told.
+
+    For a label whether it is right, for an order its `agreement`, for a number one less its
+    absolute error over `scale`. Where a signal leaves open what an answer is worth, it is the least
+    that it can be, as in `difference`.
+
+    Parameters
+    ----------
+    shown
+        The answer that the user saw.
+    scale
+        Of the loss, for numbers; from the past alone. Without one, nothing is told.
+    """
+    right = said.right
+    if right is None and said.liked:
+        right = shown[:1] if isinstance(shown, list) else shown
+    if right is None:
+        return None if said.wrong is None else 0.0
+    if isinstance(right, list):
+        return agreement(right, output)
+    if not isinstance(right, float):
+        return float(same(output, right))
+    if not scale:
+        return None
+    return max(0.0, 1.0 - abs(right - output) / scale) if isinstance(output, float) else 0.0
 
 
 def _by_truth(right: Output, challenger: Output, reference: Output, scale: float) -> float:

@@ -14,7 +14,7 @@ from online_learner.store.keys import said_place
 
 PAGE = 500
 MOMENT_MS = 50  # that one script may take
-WHO_ANSWERS = {"promote", "follow", "bless", "pull", "rollback", "freeze", "thaw"}
+WHO_ANSWERS = {"register", "promote", "follow", "bless", "pull", "rollback", "freeze", "thaw"}
 
 
 async def story(registry: Registry, address: Address, record: Prediction) -> dict[str, Any]:

@@ -130,7 +130,7 @@ async def _ahead(registry: Registry, aliases: Aliases, obeyed: int) -> list[Rese
 
 
 def _went_back(verdict: Verdict) -> bool:
-    return verdict.action in {"pull", "rollback"} and verdict.version is not None
+    return verdict.action in {"pull", "rollback", "register"} and verdict.version is not None
 
 
 async def fates(

@@ -164,6 +164,20 @@ class RiverLearner:
             return value is None or abs(value) <= MAX_MAGNITUDE  # no number beyond is ever right
         return all(map(math.isfinite, self.model.predict_proba_one(features).values()))
 
+    def strangers(self, features: Features) -> list[Any]:
+        """Return labels that it answers these features with, and the configuration does not have.
+
+        A model that cannot answer them, as one of texts without a text, shows none.
+        """
+        if self.labels is None or self.task != "classification":
+            return []
+        expected: set[Label] = set(self._codes.values()) or set(self.labels)
+        try:
+            found = self._ask(self.model.predict_proba_one, features)
+        except Exception:  # whatever the model raises
+            return []
+        return [label for label in found if label not in expected]
+
     def to_bytes(self) -> bytes:
         """Return the model's pickle. Only `registry` may hand such bytes back, after their seal."""
         return dumps((self._codes, self.model))
@@ -177,10 +191,22 @@ class RiverLearner:
             It cannot be read, is of other estimators, of labels that stood for other numbers, or
             names what this model has no use for; see `unpickle`.
         """
+        return self._opened(blob, _read)
+
+    def from_pickle(self, blob: bytes) -> RiverLearner:
+        """Return a learner with the model of a bare pickle, such as `pickle.dump` writes.
+
+        It is read as narrowly as a state is. Raises `StateError` as `from_bytes` does.
+        """
+        return self._opened(blob, lambda model: (self._codes, model, _kinds(model)))
+
+    def _opened(
+        self, blob: bytes, read: Callable[[Any], tuple[dict[Any, bool], Any, list[type]]]
+    ) -> RiverLearner:
         if self._allowed is None:
             self._allowed = Allowed.of(self.model)
         try:
-            was = _read(loads(blob, self._allowed))
+            was = read(loads(blob, self._allowed))
         except NotAllowed as error:
             raise StateError(
                 f"the model's state is not as this model writes it: {error}. Nothing of it was "

@@ -23,6 +23,7 @@ from online_learner.schema.deciding import (
 )
 from online_learner.schema.learning import (
     Checkpoint,
+    Registered,
     Status,
     Step,
     Version,
@@ -70,6 +71,7 @@ __all__ = [
     "Ranked",
     "Rated",
     "Record",
+    "Registered",
     "Said",
     "Served",
     "Settled",

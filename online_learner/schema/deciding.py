@@ -13,6 +13,7 @@ from online_learner.schema.values import Record
 Action: TypeAlias = Literal[
     "admit",
     "restart",
+    "register",
     "promote",
     "follow",
     "bless",
@@ -129,6 +130,9 @@ class Settled(Record):
     chances: dict[str, float] = Field(default_factory=dict)
     rewards: dict[str, float] = Field(default_factory=dict)  # test -> reward of what was shown
     segments: dict[str, str] = Field(default_factory=dict)
+    generation: int = 0  # in which it was asked
+    scores: dict[str, float] = Field(default_factory=dict)  # role -> how good its answer is, 0 to 1
+    confidence: float | None = None  # of the champion in its answer, where it has a score
 
 
 class GateState(Record):
@@ -144,6 +148,8 @@ class GateState(Record):
     watch: dict[str, Any] = Field(default_factory=dict)
     unpaired: dict[str, Any] = Field(default_factory=dict)
     watched: str = "0-0"  # the last audit that the guards have seen
+    errors: int = 0  # of the champion, for numbers
+    mean_error: float = 0.0
     at: float = 0.0
 
 

@@ -46,8 +46,19 @@ class Checkpoint(Record):
     at: float = 0.0
 
 
+class Registered(Record):
+    """Where weights are from that were trained elsewhere: who brought them, and in which file."""
+
+    by: str
+    note: str = ""
+    sha256: str  # of the file
+
+
 class Version(Record):
-    """A kept snapshot. Numbers count snapshots in the order in which they were cut."""
+    """A kept snapshot. Numbers count snapshots in the order in which they were cut.
+
+    One that was registered has learned nothing of the stream, and stands at its beginning.
+    """
 
     version: int
     lineage: int
@@ -60,3 +71,4 @@ class Version(Record):
     status: Status = "candidate"
     cut_at: float = 0.0
     untrained: bool = False
+    registered: Registered | None = None

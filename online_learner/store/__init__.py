@@ -60,8 +60,10 @@ SCRIPTS = (
     "commit_step",
     "decide",
     "found",
+    "register",
     "release",
     "trim",
+    "meter",
     "configure",
     "essential",
 )

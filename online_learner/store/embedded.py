@@ -111,6 +111,9 @@ class EmbeddedServer:
             self.process.kill()
             self.process.wait()
         self.socket_path.unlink(missing_ok=True)
+        if self.socket_path.parent != self.home:
+            with contextlib.suppress(OSError):
+                self.socket_path.parent.rmdir()
 
 
 def socket_path(home: Path) -> Path:

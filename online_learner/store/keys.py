@@ -70,6 +70,26 @@ class Keys:
         return self._key("evidence")
 
     @property
+    def metrics(self) -> str:
+        """Stream: what each process counted, once a second; entries add up."""
+        return self._key("metrics")
+
+    @property
+    def tens(self) -> str:
+        """Stream: what all processes counted in ten seconds; ids are when these began."""
+        return self._key("metrics:tens")
+
+    @property
+    def minutes(self) -> str:
+        """Stream: what all processes counted in a minute; ids are when these began."""
+        return self._key("metrics:minutes")
+
+    @property
+    def meter(self) -> str:
+        """Value: how far the streams have been counted."""
+        return self._key("meter")
+
+    @property
     def verdicts(self) -> str:
         """Stream: every decision."""
         return self._key("verdicts")

@@ -43,9 +43,13 @@ class Leash(Sequential):
         )
 
     def duels(self, aliases: Aliases) -> list[Duel]:
-        """Return the comparisons: the lineage's before trust, then the ladder's and the pull's."""
+        """Return the comparisons: the lineage's before trust, then the ladder's and the pull's.
+
+        Before trust the only snapshots under test are those that were registered.
+        """
         if not aliases.following:
-            return [Duel("latest", "champion", margin=self.margin)]
+            lineage = Duel("latest", "champion", margin=self.margin)
+            return [lineage, *self._against("champion", aliases)]
         return [*self._against("anchor", aliases), Duel("anchor", "champion", detector=True)]
 
     def snapshot_due(self, aliases: Aliases, since_cut: int) -> bool:
@@ -66,16 +70,15 @@ class Leash(Sequential):
         move = self._guard(case)
         if move is not None or case.aliases.frozen:
             return move
-        return self._admit_none(case) or self._follow(case) or self._restart(case)
+        return (
+            self._admit(case)
+            or self._follow(case)
+            or self._promote(case)
+            or self._retire(case)
+            or self._restart(case)
+        )
 
     # --- before trust -------------------------------------------------------------------------
-
-    def _admit_none(self, case: Case) -> Move | None:
-        if not case.candidates:
-            return None
-        verdict = words.admitted((), case.candidates, case.aliases.reference)
-        statuses: dict[int, Status] = dict.fromkeys(case.candidates, "rejected")
-        return Move(case.aliases, verdict, statuses=statuses)
 
     def _follow(self, case: Case) -> Move | None:
         trial = case.trial(self.duels(case.aliases)[0])
