@@ -16,12 +16,13 @@ from typing import Any
 import ray
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import AutoscalingConfig
 
 from online_learner import auth, config
 from online_learner.errors import ConfigError
 from online_learner.ids import Keyring
 from online_learner.secret import origin
-from online_learner.settings import ModelSpec, Settings
+from online_learner.settings import GatewaysSpec, ModelSpec, Settings
 from online_learner.stages import check_model
 from online_learner.store import Store, open_store
 from serve_app.feedback_actor import FeedbackActor
@@ -49,12 +50,12 @@ class Gateway:
             raise RuntimeError("the gateway has not started")
 
 
-def gateway(store_url: str, data_dir: str, *, replicas: int = 1) -> Application:
+def gateway(store_url: str, data_dir: str, *, replicas: int | GatewaysSpec = 1) -> Application:
     """Return the gateway application."""
     deployment: Any = serve.deployment(
         Gateway,
         name="Gateway",
-        num_replicas=replicas,
+        **_how_many(replicas),
         # Shedding load is the application's business: Serve's own refusal is not problem+json.
         max_ongoing_requests=1000,
         max_queued_requests=4000,
@@ -68,6 +69,22 @@ def gateway(store_url: str, data_dir: str, *, replicas: int = 1) -> Application:
     )
     bound: Application = deployment.bind(store_url, data_dir)
     return bound
+
+
+def _how_many(replicas: int | GatewaysSpec) -> dict[str, Any]:
+    """Return Serve's options for a number of replicas, or for bounds on it."""
+    if isinstance(replicas, int):
+        return {"num_replicas": replicas}
+    scaling = AutoscalingConfig(
+        min_replicas=replicas.min,
+        max_replicas=replicas.max,
+        target_ongoing_requests=replicas.target_ongoing_requests,
+        metrics_interval_s=1,
+        look_back_period_s=5,
+        upscale_delay_s=3,
+        downscale_delay_s=30,  # a new one takes seconds to start: a short lull is no reason
+    )
+    return {"autoscaling_config": scaling}
 
 
 def model_app(model: str, spec: ModelSpec, store_url: str, data_dir: str) -> Application:
@@ -90,7 +107,7 @@ def model_app(model: str, spec: ModelSpec, store_url: str, data_dir: str) -> App
         )
 
     actor = single(FeedbackActor, **_actor_options(model, spec))
-    keeper = single(Gatekeeper, num_cpus=0.1)
+    keeper = single(Gatekeeper, num_cpus=0.1, resources=spec.resources.custom)
     learner = actor.bind(model, store_url, data_dir)
     bound: Application = keeper.bind(model, store_url, data_dir, learner)
     return bound
@@ -98,7 +115,8 @@ def model_app(model: str, spec: ModelSpec, store_url: str, data_dir: str) -> App
 
 def _actor_options(model: str, spec: ModelSpec) -> dict[str, Any]:
     """Return what the learner asks Ray for; a GPU that no node has is an error, not a long wait."""
-    options = spec.resources.model_dump()
+    options = spec.resources.model_dump(exclude={"custom"})
+    options["resources"] = dict(spec.resources.custom)
     if not spec.resources.num_gpus or spec.on_gpu_missing == "wait":
         return options
     there = ray.cluster_resources().get("GPU", 0.0)  # type: ignore[no-untyped-call]
@@ -118,7 +136,7 @@ def _actor_options(model: str, spec: ModelSpec) -> dict[str, Any]:
 
 def build_gateway(args: dict[str, Any]) -> Application:
     """Build the gateway from the settings without models: `{store, data_dir, window_s, ...}`."""
-    settings = _settings({key: value for key, value in args.items() if key != "replicas"})
+    settings = _settings(args)
 
     async def write(store: Store, keyring: Keyring) -> None:
         await config.publish_settings(store, keyring, settings)
@@ -127,8 +145,7 @@ def build_gateway(args: dict[str, Any]) -> Application:
         )
 
     _publish(settings, write)
-    replicas = int(args.get("replicas", settings.gateways))
-    return gateway(settings.store, str(settings.data_dir), replicas=replicas)
+    return gateway(settings.store, str(settings.data_dir), replicas=settings.gateways)
 
 
 def build_model(args: dict[str, Any]) -> Application:

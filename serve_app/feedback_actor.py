@@ -10,7 +10,7 @@ class FeedbackActor:
     """Learns from one model's feedback, commits, publishes. One replica, fenced by an epoch."""
 
     def __init__(self, model: str, store_url: str, data_dir: str) -> None:
-        join_serve()
+        join_serve(model)
         self._writer = Writer("learner", model, store_url, data_dir, lambda stages: stages.trainer)
 
     def check_health(self) -> None:

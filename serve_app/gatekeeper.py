@@ -18,7 +18,7 @@ class Gatekeeper:
     """
 
     def __init__(self, model: str, store_url: str, data_dir: str, learner: Any = None) -> None:
-        join_serve()
+        join_serve(model)
         self.learner = learner
         self._writer = Writer(
             "gatekeeper", model, store_url, data_dir, lambda stages: stages.gatekeeper

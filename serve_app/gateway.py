@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,8 +45,16 @@ from online_learner.requests import (
 )
 from online_learner.schema import Prediction
 from online_learner.stages import Stages
+from serve_app import spans, tracing
 from serve_app.access import admitted, is_anonymous, needs
 from serve_app.cors import Cors
+from serve_app.counting import (
+    count_answers,
+    count_batch,
+    count_feedback,
+    count_refused_items,
+    counted,
+)
 from serve_app.http import (
     Guarded,
     body_of,
@@ -58,6 +67,7 @@ from serve_app.http import (
     told,
     wrong_method,
 )
+from serve_app.logs import Logged, note
 from serve_app.operator_api import describe, operator_api
 from serve_app.service import Service
 
@@ -80,15 +90,18 @@ def create_app(store_url: str, data_dir: str) -> Starlette:
         try:
             yield
         finally:
+            await operators.state.streams.close()
             await app.state.service.close()
 
     operators = operator_api()
     routes = [
-        Route("/v1/models/{model}/predict", endpoint(predict), methods=["POST"]),
+        Route("/v1/models/{model}/predict", endpoint(counted(predict)), methods=["POST"]),
         Route("/v1/feedback", endpoint(feedback), methods=["POST"]),
-        Route("/v1/models/{model}/predict_batch", endpoint(predict_batch), methods=["POST"]),
+        Route(
+            "/v1/models/{model}/predict_batch", endpoint(counted(predict_batch)), methods=["POST"]
+        ),
         Route("/v1/feedback_batch", endpoint(feedback_batch), methods=["POST"]),
-        Route("/v1/models/{model}/log", endpoint(log_answer), methods=["POST"]),
+        Route("/v1/models/{model}/log", endpoint(counted(log_answer)), methods=["POST"]),
         Route("/v1/models/{model}/score", endpoint(score), methods=["POST"]),
         Route("/livez", endpoint(livez)),
         Route("/readyz", endpoint(readyz)),
@@ -99,7 +112,12 @@ def create_app(store_url: str, data_dir: str) -> Starlette:
     describe(operators, [*routes, rest])
     return Starlette(
         routes=[*routes, *others, rest],
-        middleware=[Middleware(Guarded), Middleware(Cors)],
+        middleware=[
+            *tracing.middleware(),
+            Middleware(Logged),
+            Middleware(Guarded),
+            Middleware(Cors),
+        ],
         exception_handlers={404: lost},
         lifespan=lifespan,
     )
@@ -129,28 +147,31 @@ def service_of(request: Request) -> Service:
 @needs("predict")
 async def predict(request: Request) -> Response:
     """Answer one request; the answer is in the log before it leaves."""
+    began = time.perf_counter()
     service, credential, room, body = await _opened(request)
     asked = await off_loop(lambda sent: parse(PredictRequest, sent), body)
     [record] = await _compute(room, room.predictor.answer, [asked], body)
-    [answer] = await _log(service, credential, room, [record])
+    [answer] = await _log(service, credential, room, [record], began)
     return json_response(answer)
 
 
 @needs("predict")
 async def predict_batch(request: Request) -> Response:
     """Answer several requests; all are logged in one round trip, errors stand in their places."""
+    began = time.perf_counter()
     service, credential, room, body = await _opened(request)
     asked = await off_loop(_instances, body)
     valid = [item for item in asked if isinstance(item, PredictRequest)]
     work = _in_its_place(room.predictor.answer)
     records = await _compute(room, work, valid, body) if valid else []
     made = [record for record in records if isinstance(record, Prediction)]
-    answers = iter(await _log(service, credential, room, made) if made else [])
+    answers = iter(await _log(service, credential, room, made, began) if made else [])
     found = iter(records)
     outcomes = [item if isinstance(item, ServiceError) else next(found) for item in asked]
     results = [
         outcome if isinstance(outcome, ServiceError) else next(answers) for outcome in outcomes
     ]
+    count_refused_items(service, room.model, outcomes)
     return json_response({"predictions": told(results, lambda answer: answer)})
 
 
@@ -163,10 +184,11 @@ def _instances(body: bytes) -> list[PredictRequest | ServiceError]:
 @needs("predict")
 async def log_answer(request: Request) -> Response:
     """Log an answer that was made elsewhere; feedback on it joins."""
+    began = time.perf_counter()
     service, credential, room, body = await _opened(request)
     asked = await off_loop(lambda sent: read_chat(parse(LogRequest, sent)), body)
     [record] = await _compute(room, room.predictor.record, [asked], body)
-    [answer] = await _log(service, credential, room, [record])
+    [answer] = await _log(service, credential, room, [record], began)
     return json_response(answer)
 
 
@@ -210,7 +232,11 @@ def _in_its_place(work: Callable[[T], R]) -> Callable[[T], R | ServiceError]:
 
 
 async def _log(
-    service: Service, credential: Credential, room: Stages, records: list[Prediction]
+    service: Service,
+    credential: Credential,
+    room: Stages,
+    records: list[Prediction],
+    began: float,
 ) -> list[dict[str, Any] | ServiceError]:
     """Log the answers for which there is room, and return each as its client gets it.
 
@@ -226,12 +252,16 @@ async def _log(
     lost = [place for place in places if isinstance(place, Unavailable)]
     if refuse and len(lost) == len(places):
         raise lost[0]
+    count_answers(service.teller.of(model), places, refuse=refuse, began=began)
     answers: list[dict[str, Any] | ServiceError] = []
     for record, place in zip(records, places, strict=True):
         if isinstance(place, Address):
             answers.append(render(record, seal("prediction", model, place), place, **how))
         else:
             answers.append(place if refuse else render(record, None, None, **how))
+    spans.answered(model, answers)
+    if isinstance(answers[0], dict) and len(answers) == 1:
+        note(prediction_id=answers[0]["prediction_id"])
     return answers
 
 
@@ -243,7 +273,8 @@ async def _places(
     refused = [health.no_room(audited=record.audited) for record in records]
     kept = [record for record, why in zip(records, refused, strict=True) if why is None]
     try:
-        logged = iter(await room.journal.append(kept) if kept else ())
+        with tracing.span("journal append", model=room.registry.model, answers=len(kept)):
+            logged = iter(await room.journal.append(kept) if kept else ())
     except Unavailable as error:
         return [why or error for why in refused]
     return [why or next(logged) for why in refused]
@@ -276,8 +307,16 @@ async def _by_id_alone(request: Request, no_key: Unauthorized) -> Response:
 
 async def _accepted(service: Service, speaker: Speaker, request: Request, body: bytes) -> Response:
     key = idempotency_key(request)
-    asked = await off_loop(parse_feedback, body)
-    receipt = await service.ingest.accept(asked, speaker, key=key)
+    asked: FeedbackRequest | None = None
+    try:
+        asked = await off_loop(parse_feedback, body)
+        receipt = await service.ingest.accept(asked, speaker, key=key)
+    except ServiceError as error:
+        count_feedback(service, asked or body, error, by_key=speaker is not OWN)
+        raise
+    count_feedback(service, asked, receipt)
+    spans.heard(receipt)
+    note(prediction_id=receipt.prediction_id, feedback_id=receipt.feedback_id)
     return json_response(receipt.render(), 202, receipt.headers)
 
 
@@ -286,8 +325,10 @@ async def feedback_batch(request: Request) -> Response:
     """Accept several signals, each by itself."""
     service, speaker, body = await _heard(request)
     with rationed(PLACES_AN_ITEM):
-        signals = await off_loop(_items, body)
+        items, signals = await off_loop(_items, body)
         results = await service.ingest.accept_many(signals, speaker)
+    count_batch(service, items, signals, results)
+    tracing.note(signals=len(results))
     refused = [result for result in results if isinstance(result, Unavailable | RateLimited)]
     if len(refused) == len(results):
         raise refused[0]
@@ -305,8 +346,9 @@ async def feedback_batch(request: Request) -> Response:
     )
 
 
-def _items(body: bytes) -> list[FeedbackRequest | ServiceError]:
-    return _each(read_feedback, parse(FeedbackBatchRequest, body).items)
+def _items(body: bytes) -> tuple[list[Any], list[FeedbackRequest | ServiceError]]:
+    items = parse(FeedbackBatchRequest, body).items
+    return items, _each(read_feedback, items)
 
 
 def _each(read: Callable[[Any], R], items: list[Any]) -> list[R | ServiceError]:

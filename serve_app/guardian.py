@@ -1,7 +1,8 @@
 """Cleans up after a `kill -9`: a small process that outlives the one it guards, and then ends.
 
 Ray leaves its HAProxy and agents behind when the driver is killed, and they hold the ports. The
-guardian is forked before anything else, waits at a pipe, and ends what carries our mark.
+guardian is forked before anything else, waits at a pipe, and ends what carries our mark. Where it
+was killed as well, the next start does its work: see `sweep`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MARK = "OL_RUN"
+OWNER = "owner"  # a file in Ray's folder: the processes that will remove it
 _SWEEPS = 30
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Guardian:
@@ -31,10 +34,13 @@ class Guardian:
 
     def __init__(self, token: str, folder: Path) -> None:
         read_end, self._write_end = os.pipe()  # not inheritable: no child keeps it open
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # our handlers are not for the child
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._write_end)
             _stand_guard(read_end, token, folder)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        (folder / OWNER).write_text(f"{os.getpid()} {self.pid}")
         os.close(read_end)
         os.environ[MARK] = token
 
@@ -50,9 +56,15 @@ def _stand_guard(read_end: int, token: str, folder: Path) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for ignored in _SIGNALS:
         signal.signal(ignored, signal.SIG_IGN)
     os.read(read_end, 1)  # returns when the guarded process closes its end, or dies
+    sweep(token, folder)
+    os._exit(0)
+
+
+def sweep(token: str, folder: Path) -> None:
+    """End all processes that carry the mark, but this one, and remove their folder."""
     for _ in range(_SWEEPS):
         found = [pid for pid in marked(token) if pid != os.getpid()]
         if not found:
@@ -62,7 +74,20 @@ def _stand_guard(read_end: int, token: str, folder: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
     shutil.rmtree(folder, ignore_errors=True)
-    os._exit(0)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended, and waits for its parent, does not."""
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    except OSError:  # it is no Linux, or it has ended just now
+        return not Path("/proc/self").exists()
+    return state not in ("Z", "X")
 
 
 def marked(token: str) -> Iterator[int]:

@@ -11,7 +11,6 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias, TypeVar
-from uuid import uuid4
 
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -30,6 +29,7 @@ from online_learner.errors import (
     trace,
 )
 from online_learner.requests import MAX_NAME, check, read_json
+from serve_app import logs
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,6 @@ LARGE_BYTES = 1 << 16  # of a body that is read on a thread
 MAX_TOLD = 1 << 15  # bytes of the errors in a batch that are told in full
 _ALONE = "send it alone to be told more"
 _KEY = re.compile(rf"[ -~]{{0,{MAX_NAME}}}")
-_ID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -52,7 +51,7 @@ def json_response(body: Any, status: int = 200, headers: dict[str, str] | None =
 
 def problem(error: ServiceError, request: Request) -> Response:
     """Return an error in the form of RFC 9457; its `instance` is a name for this request."""
-    request_id = _request_id(request)
+    request_id = logs.request_id(request.scope)
     body = error.problem(instance=f"urn:online-learner:request:{request_id}", request_id=request_id)
     headers = {"x-request-id": request_id, **error.headers}
     if error.retry_after_s is not None:
@@ -62,12 +61,6 @@ def problem(error: ServiceError, request: Request) -> Response:
     if error.status == 408:
         headers["connection"] = "close"  # what else comes of the body is not waited for
     return Response(to_json(body), error.status, headers, media_type=PROBLEM)
-
-
-def _request_id(request: Request) -> str:
-    """Return the client's own id of a request where it is a UUID or a trace id, else a new one."""
-    sent = request.headers.get("x-request-id", "")
-    return sent if _ID.fullmatch(sent) else uuid4().hex
 
 
 def wrong_method(request: Request, allowed: str) -> Response:

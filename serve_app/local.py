@@ -9,17 +9,19 @@ import importlib
 import io
 import logging
 import os
+import re
 import secrets
+import signal
 import socket
 import sys
 import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from online_learner import auth, config
 from online_learner.errors import ConfigError, Unavailable
@@ -29,10 +31,25 @@ from online_learner.secret import read_or_create
 from online_learner.settings import Settings
 from online_learner.stages import check_model
 from online_learner.store import Health, Store, open_store
-from serve_app import environment
-from serve_app.guardian import Guardian
+from serve_app import environment, logs, telemetry
+from serve_app.guardian import Guardian, is_alive, sweep
 
 READY_S = 120.0
+STOPS_S = 20.0  # Serve: what has not stopped then is killed
+SWEPT_S = 15.0  # a guardian that outlived the one before us takes less
+LOCK = "up.lock"
+_SCRATCH_BYTES = 13  # HAProxy takes 97 for a socket, less the names that Serve gives folders
+
+
+class Tell(Protocol):
+    """Told whenever a part begins to start, and when it is ready."""
+
+    def __call__(self, part: str, *, ready: bool) -> None:
+        """Show it."""
+
+
+def _tell_nobody(part: str, *, ready: bool) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +60,17 @@ class Endpoint(Note):
 
 
 @contextlib.contextmanager
-def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000) -> Iterator[Endpoint]:
+def running(
+    settings: Settings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    tell: Tell = _tell_nobody,
+) -> Iterator[Endpoint]:
     """Start everything, yield where it is, and stop everything it started.
 
-    Call it from the main thread, before Ray is imported.
+    Call it from the main thread, before Ray is imported. What a killed one left behind on this
+    `data_dir` is cleared away first.
 
     Raises
     ------
@@ -55,14 +79,17 @@ def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000) ->
         this `data_dir`, or the port is taken.
     """
     settings = settings.absolute()
+    logs.configure(settings)
     sys.path.insert(0, str(Path.cwd()))  # so that a learner beside the configuration is found
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_only_one(settings.data_dir))
+        folder = scratch() / f"ol-{secrets.token_hex(4)}"
+        stack.enter_context(_only_one(settings.data_dir, folder))
         _check_port(host, port)
-        folder = stack.enter_context(_guarded_folder())
+        stack.enter_context(_guarded(folder))
         for spec in settings.models.values():  # not before the guardian: torch starts threads
             check_model(spec)
+        tell("store", ready=False)
         store_url = stack.enter_context(_store(settings))
         settings = settings.model_copy(update={"store": store_url})
         key = auth.key_from_environment("OL_API_KEY") or read_or_create(
@@ -71,36 +98,79 @@ def running(settings: Settings, *, host: str = "127.0.0.1", port: int = 8000) ->
         health = asyncio.run(_prepare(settings, key))
         warning = "" if health.reliable else health.sentence()
         endpoint = Endpoint(f"http://{host}:{port}", key, store_url, os.getpid(), warning)
-        stack.enter_context(_ray(settings, folder, host, port))
+        tell("store", ready=True)
+        stack.enter_context(_ray(settings, folder, host, port, tell))
+        tell("front door", ready=False)
         _wait_until_ready(endpoint.url)
+        tell("front door", ready=True)
         endpoint.write(settings.data_dir)
         stack.callback((settings.data_dir / NOTE).unlink, missing_ok=True)
+        stack.enter_context(telemetry.targets(settings.data_dir))
         yield endpoint
 
 
 @contextlib.contextmanager
-def _only_one(data_dir: Path) -> Iterator[None]:
-    with (data_dir / "up.lock").open("w") as file:
+def _only_one(data_dir: Path, folder: Path) -> Iterator[None]:
+    """Hold the lock, in which stands who holds it: a process, and Ray's private folder.
+
+    The kernel lets go of it when the holder ends, and its guardian. What is then still written
+    there was killed, so its leftovers are cleared away.
+    """
+    with (data_dir / LOCK).open("a+") as file:
+        _lock(file, data_dir)
+        for left in map(Path, _holder(file)[1:]):
+            sweep(left.name, left)
+        file.truncate(0)
+        file.write(f"{os.getpid()} {folder}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _lock(file: TextIO, data_dir: Path) -> None:
+    """Take the lock; a guardian, which holds it for one who was killed, is waited for."""
+    deadline = time.monotonic() + SWEPT_S
+    while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(
-                f"it is running already on {data_dir}: see `online-learner status`, or give "
-                "another data_dir"
-            ) from None
-        yield
+            holder = _holder(file)
+            orphaned = bool(holder) and not is_alive(int(holder[0]))
+            if not orphaned or time.monotonic() > deadline:
+                raise ConfigError(
+                    f"it is running already on {data_dir}: see `online-learner status`, or give "
+                    "another data_dir"
+                ) from None
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _holder(file: TextIO) -> list[str]:
+    """Return what stands in the lock, a process and a folder; nothing where it was let go of."""
+    file.seek(0)
+    found = re.fullmatch(r"(\d+) (/.*/ol-[0-9a-f]{8})", file.read())
+    return list(found.groups()) if found else []
+
+
+def scratch() -> Path:
+    """Return where Ray's private folder goes: paths of its sockets, and HAProxy's, must be short.
+
+    So it is not under data_dir, and in `TMPDIR` only where that is short.
+    """
+    place = tempfile.gettempdir()
+    return Path(place if len(os.fsencode(place)) <= _SCRATCH_BYTES else "/tmp")  # noqa: S108
 
 
 @contextlib.contextmanager
-def _guarded_folder() -> Iterator[Path]:
+def _guarded(folder: Path) -> Iterator[None]:
     """Make Ray's private folder, with a guardian that cleans up after us, whatever ends us."""
-    token = f"ol-{secrets.token_hex(4)}"
-    # The paths of Ray's sockets must stay short, so this is not under data_dir.
-    folder = Path(tempfile.gettempdir()) / token
     folder.mkdir(mode=0o700)
-    guardian = Guardian(token, folder)
+    guardian = Guardian(folder.name, folder)
     try:
-        yield folder
+        yield
     finally:
         guardian.release()
 
@@ -135,19 +205,31 @@ def _store(settings: Settings) -> Iterator[str]:
 async def _prepare(settings: Settings, key: str) -> Health:
     async with await open_store(settings.store) as store:
         await config.publish(store, Keyring.load(settings.data_dir), settings)
-        await auth.allow_environment_keys(store, key, name="up")
+        auditors = auditors_key(settings.data_dir / "audit_key")
+        await auth.allow_environment_keys(store, key, name="up", auditors=auditors)
         return store.health
 
 
+def auditors_key(file: Path) -> str | None:
+    """Return the key that `teach` and `label` find in a file; none where the environment has one.
+
+    A file is removed then: its key lets nobody in any longer.
+    """
+    if auth.key_from_environment("OL_AUDIT_KEY") is None:
+        return read_or_create(file, auth.new_key)
+    file.unlink(missing_ok=True)
+    return None
+
+
 @contextlib.contextmanager
-def _ray(settings: Settings, folder: Path, host: str, port: int) -> Iterator[None]:
+def _ray(settings: Settings, folder: Path, host: str, port: int, tell: Tell) -> Iterator[None]:
     """Run a Ray of our own, quiet and in a private folder, with all applications deployed."""
     environment.prepare(settings.profile, folder, settings.data_dir)
     terminal = sys.stdout
     with (settings.data_dir / "ray.log").open("a") as log_file:
         try:
             with contextlib.redirect_stdout(log_file), contextlib.redirect_stderr(log_file):
-                _deploy(settings, folder, host, port)
+                _deploy(settings, folder, host, port, tell)
             with contextlib.redirect_stdout(_WithoutRay(terminal, log_file)):
                 yield
         finally:
@@ -180,13 +262,15 @@ class _WithoutRay(io.TextIOBase):
         return self._terminal.encoding
 
 
-def _deploy(settings: Settings, folder: Path, host: str, port: int) -> None:
+def _deploy(settings: Settings, folder: Path, host: str, port: int, tell: Tell) -> None:
+    tell("Ray", ready=False)
     import ray
     from ray import serve
     from ray.serve.api import RunTarget
 
     from serve_app.app import QUIET, gateway, model_app
 
+    handler = signal.getsignal(signal.SIGTERM)
     ray.init(
         address="local",
         include_dashboard=False,
@@ -194,11 +278,14 @@ def _deploy(settings: Settings, folder: Path, host: str, port: int) -> None:
         logging_level=logging.ERROR,
         configure_logging=False,
         num_cpus=max(4, os.cpu_count() or 1),
+        resources=_custom(settings),
         object_store_memory=80 << 20,
         namespace="serve",
         _temp_dir=str(folder),
     )
+    signal.signal(signal.SIGTERM, handler)  # Ray has set its own
     serve.start(http_options={"host": host, "port": port}, logging_config=QUIET)
+    tell("Ray", ready=True)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     place = (settings.store, str(settings.data_dir))
     targets = [
@@ -218,17 +305,73 @@ def _deploy(settings: Settings, folder: Path, host: str, port: int) -> None:
         )
         for model, spec in settings.models.items()
     ]
-    serve.run_many(targets)
+    serve.run_many(targets, wait_for_applications_running=False)
+    _wait_for([target.name for target in targets], tell)
+
+
+def _custom(settings: Settings) -> dict[str, float]:
+    """Return what the models ask for by names of their own: all of it is on this machine."""
+    asked: dict[str, float] = {}
+    for spec in settings.models.values():
+        for name, amount in spec.resources.custom.items():
+            asked[name] = asked.get(name, 0.0) + 2 * amount  # of learner and gatekeeper
+    return asked
+
+
+def _wait_for(applications: list[str], tell: Tell) -> None:
+    """Wait until all run; raises `Unavailable` where Serve gives one up."""
+    from ray import serve
+
+    for name in applications:
+        tell(name, ready=False)
+    pending = list(applications)
+    while pending:
+        found = serve.status().applications
+        for name in pending:
+            state = found[name].status
+            if state == "DEPLOY_FAILED":
+                why = [one.message for one in found[name].deployments.values() if one.message]
+                raise Unavailable(f"{name} did not start: {'; '.join(why) or found[name].message}")
+            if state == "RUNNING":
+                tell(name, ready=True)
+        pending = [name for name in pending if found[name].status != "RUNNING"]
+        time.sleep(0.05)
 
 
 def _stop() -> None:
     ray: Any = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return
-    serve: Any = importlib.import_module("ray.serve")
+    shutdown: Any = importlib.import_module("ray.serve").shutdown
+    helper = threading.Thread(target=_quietly, args=(shutdown,), daemon=True)
+    helper.start()
+    deadline = time.monotonic() + STOPS_S
+    while helper.is_alive() and _control_plane_answers() and time.monotonic() < deadline:
+        helper.join(0.1)
+    if not helper.is_alive() and _control_plane_answers():
+        ray.shutdown()
+
+
+def _quietly(work: Callable[[], None]) -> None:
     with contextlib.suppress(Exception):
-        serve.shutdown()
-    ray.shutdown()
+        work()
+
+
+def _control_plane_answers() -> bool:
+    """Tell whether Ray still runs: a signal to all of our group, or session, reaches it as well."""
+    ray: Any = sys.modules["ray"]
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1.0):
+        return True
+    return False
+
+
+def leave() -> None:
+    """End this process here and now where Ray ended before it: its own exit would wait for it."""
+    ray: Any = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def _wait_until_ready(url: str) -> None:

@@ -28,9 +28,13 @@ from online_learner.requests import (
 )
 from serve_app import replies
 from serve_app.access import Need, declared
+from serve_app.console.replies import VersionDiff
+from serve_app.examples import add_examples
 from serve_app.http import PROBLEM
+from serve_app.metrics_api import ModelMetrics
 from serve_app.session import COOKIE, TOKEN_HEADER
 from serve_app.session_api import SessionInfo
+from serve_app.versions_api import BINARY, RegisterResponse
 
 Document: TypeAlias = dict[str, Any]
 Schemas: TypeAlias = dict[tuple[str, str, str], Document]  # by method, path, and `body` or `reply`
@@ -52,6 +56,10 @@ class Operation:
         Statuses beyond those that its body, its parameters and its keys bring about.
     body
         None where it takes none.
+    required
+        Whether there has to be a body.
+    media, takes
+        The type of what is replied, and of what is taken.
     """
 
     reply: Any
@@ -59,7 +67,9 @@ class Operation:
     body: Any = None
     status: int = 200
     title: str = ""
-    example: Any = None
+    required: bool = False
+    media: str = "application/json"
+    takes: str = "application/json"
 
 
 def operations(bodies: Mapping[str, Any]) -> dict[tuple[str, str], Operation]:
@@ -83,25 +93,25 @@ def operations(bodies: Mapping[str, Any]) -> dict[tuple[str, str], Operation]:
             replies.PredictResponse,
             body=PredictRequest,
             title="Predict",
-            example={"features": {"length": 20, "text": "hello", "long": False}},
+            required=True,
         ),
         ("POST", f"{model}/predict_batch"): Operation(
             replies.PredictBatchResponse,
             body=PredictBatchRequest,
             title="Predict several",
-            example={"instances": [{"features": {"length": 20}}, {"features": {"length": 3}}]},
+            required=True,
         ),
         ("POST", f"{model}/log"): Operation(
             replies.PredictResponse,
             body=LogRequest,
             title="Log an answer that was made elsewhere",
-            example={"prompt": "2 + 2?", "outputs": [{"id": "0", "text": "4"}]},
+            required=True,
         ),
         ("POST", f"{model}/score"): Operation(
             replies.ScoreResponse,
             body=ScoreRequest,
             title="Score outputs by the reward model",
-            example={"prompt": "2 + 2?", "outputs": ["4", "5"]},
+            required=True,
         ),
         ("POST", "/v1/feedback"): Operation(
             replies.FeedbackReceipt,
@@ -109,7 +119,7 @@ def operations(bodies: Mapping[str, Any]) -> dict[tuple[str, str], Operation]:
             ONE | SeveralSignals,
             202,
             title="Give feedback on one answer",
-            example={"prediction_id": "x" * 50, "kind": "thumbs", "value": True},
+            required=True,
         ),
         ("POST", "/v1/feedback_batch"): Operation(
             replies.FeedbackBatchResponse,
@@ -117,15 +127,19 @@ def operations(bodies: Mapping[str, Any]) -> dict[tuple[str, str], Operation]:
             FeedbackBatchRequest,
             202,
             title="Give feedback in a batch",
-            example={"items": [{"prediction_id": "x" * 50, "kind": "thumbs", "value": True}]},
+            required=True,
         ),
         ("GET", "/v1/feedback/{feedback_id}"): Operation(replies.FeedbackStatus),
         ("GET", "/v1/predictions/{prediction_id}"): Operation(replies.PredictionDetail),
         ("GET", "/v1/models"): Operation(replies.Models),
         ("GET", model): Operation(replies.ModelStatus),
         ("GET", f"{model}/versions"): Operation(replies.Versions),
+        ("POST", f"{model}/versions"): Operation(
+            RegisterResponse, (400, 408, 409, 413, 415, 422, 503), bytes, takes=BINARY
+        ),
         ("GET", f"{model}/verdicts"): Operation(replies.Verdicts),
         ("GET", f"{model}/evidence"): Operation(replies.Evidence),
+        ("GET", f"{model}/metrics"): Operation(ModelMetrics),
         ("GET", f"{model}/queue"): Operation(replies.Queue),
         ("GET", f"{model}/feedback"): Operation(replies.FeedbackPage),
         ("GET", f"{model}/quarantine"): Operation(replies.QuarantinePage),
@@ -137,6 +151,7 @@ def operations(bodies: Mapping[str, Any]) -> dict[tuple[str, str], Operation]:
         ("POST", f"{model}/quarantine/{{feedback_id}}/release"): release(
             f"{model}/quarantine/{{feedback_id}}/release"
         ),
+        ("GET", "/v1/stream"): Operation(str, (404, 503), media="text/event-stream"),
         ("POST", "/v1/session"): Operation(SessionInfo, ()),
         ("GET", "/v1/session"): Operation(SessionInfo, ()),
         ("DELETE", "/v1/session"): Operation(None, (), status=204),
@@ -145,6 +160,19 @@ def operations(bodies: Mapping[str, Any]) -> dict[tuple[str, str], Operation]:
             replies.Readiness, (), title="Store, weights, learners and gatekeepers are there"
         ),
         ("GET", "/openapi.json"): Operation(dict[str, Any], (), title="This document"),
+        ("GET", f"{model}/versions/{{first}}/diff/{{second}}"): Operation(VersionDiff, (422, 503)),
+        ("GET", "/"): Operation(str, (503,), media="text/html"),
+        ("POST", "/login"): Operation(None, (), status=303),
+        ("POST", "/logout"): Operation(None, (), status=303),
+        ("GET", "/static/{name}"): Operation(None, ()),
+        ("GET", "/console/{model}/{panels}"): Operation(str, media="text/html"),
+        ("GET", "/console/{model}/answers/{prediction_id}"): Operation(str, media="text/html"),
+        ("GET", "/console/{model}/diff/{first}/{second}"): Operation(
+            str, (422, 503), media="text/html"
+        ),
+        ("GET", "/docs"): Operation(str, (), media="text/html"),
+        ("GET", "/docs/{part}"): Operation(str, (), media="text/javascript"),
+        ("GET", "/widget.js"): Operation(str, (), media="text/javascript"),
     }
 
 
@@ -177,8 +205,10 @@ def document(app: FastAPI, routes: Iterable[BaseRoute], bodies: Mapping[str, Any
         told = found["paths"].get(path, {}).get(method.lower(), {})
         entry = _Entry(method, path, need, table[method, path], told, schemas)
         paths.setdefault(path, {})[method.lower()] = entry.render()
+    add_examples(paths)
     return {
         **found,
+        "tags": [{"name": name} for name in _TAGS],
         "paths": paths,
         "components": {
             "schemas": components,
@@ -202,12 +232,19 @@ class _Entry:
     def render(self) -> Document:
         found = {
             "operationId": _id(self.method, self.path),
+            "tags": [self._tag()],
             "summary": self.told.get("description") or self.op.title,
             "parameters": self._parameters(),
             "security": self._security(),
             "responses": self._responses(),
         }
         return found if self.op.body is None else found | {"requestBody": self._body()}
+
+    def _tag(self) -> str:
+        """Return whom it is for, in a word."""
+        if self.need in {"nothing", "any", "key"} or not self.path.startswith("/v1/"):
+            return "session" if self.path.startswith("/v1/") else "pages"
+        return self.need
 
     def _parameters(self) -> list[Document]:
         """Return the application's own, or those of the path."""
@@ -220,15 +257,14 @@ class _Entry:
 
     def _body(self) -> Document:
         media: Document = {"schema": self.schemas[self.method, self.path, "body"]}
-        if self.op.example is not None:
-            media["examples"] = {"one": {"value": self.op.example}}
-        return {"required": self.op.example is not None, "content": {_JSON: media}}
+        required = self.op.required or self.op.takes != _JSON
+        return {"required": required, "content": {self.op.takes: media}}
 
     def _responses(self) -> Document:
         done: Document = {"description": "Done"}
         if self.op.reply is not None:
             schema = self.schemas[self.method, self.path, "reply"]
-            done["content"] = {_JSON: {"schema": schema}}
+            done["content"] = {self.op.media: {"schema": schema}}
         if 429 in self.op.errors:
             done["headers"] = _RATE
         if links := _LINKS.get((self.method, self.path)):
@@ -272,6 +308,7 @@ def _id(method: str, path: str) -> str:
 # --- what they share --------------------------------------------------------------------------
 
 _JSON = "application/json"
+_TAGS = ("predict", "feedback", "read", "audit", "operate", "session", "pages")
 _SCHEMES: Document = {
     "key": {
         "type": "http",

@@ -23,10 +23,15 @@ from online_learner.requests.values import Count as Number
 from online_learner.requests.values import Name
 from online_learner.stages import Stages
 from serve_app.access import allowed, needs
+from serve_app.console import add_console
 from serve_app.http import body_of, defect, no_route, parse, problem, wrong_method
+from serve_app.metrics_api import add_metrics
 from serve_app.openapi import document
+from serve_app.pages import add_pages
 from serve_app.service import Service
 from serve_app.session_api import add_session
+from serve_app.stream import add_stream
+from serve_app.versions_api import add_versions
 
 
 class PromoteRequest(Schema):
@@ -77,6 +82,11 @@ def operator_api() -> FastAPI:
     _operations(app)
     _releases(app)
     add_session(app)
+    add_console(app)
+    add_stream(app)
+    add_versions(app)
+    add_metrics(app)
+    add_pages(app)
 
     @app.get("/openapi.json", include_in_schema=False)
     @needs("nothing")
@@ -141,14 +151,13 @@ def _reads(app: FastAPI) -> None:
         """List the models: aliases, durability, lag."""
         now = time.time()
         rooms = service.rooms.values()
-        found = [await explain.status(room.registry, room.policy, now=now) for room in rooms]
+        found = [await _told(room, now=now) for room in rooms]
         return {**service.store.health.describe(), "models": found}
 
     @app.get("/v1/models/{model}")
     async def model(_: Reader, service: Services, room: Room) -> dict[str, Any]:
         """Tell who answers, what is tested and how long still, and how far the learner is."""
-        status = await explain.status(room.registry, room.policy, now=time.time())
-        return {**status, **service.store.health.describe()}
+        return {**await _told(room, now=time.time()), **service.store.health.describe()}
 
     @app.get("/v1/models/{model}/versions")
     async def versions(_: Reader, room: Room) -> dict[str, Any]:
@@ -187,6 +196,12 @@ def _reads(app: FastAPI) -> None:
         room, address = service.open_id("feedback", feedback_id)
         found = await explain.receipt(room.registry, address)
         return {"feedback_id": feedback_id, "durability": service.ingest.durability, **found}
+
+
+async def _told(room: Stages, *, now: float) -> dict[str, Any]:
+    """Return what a model is for, who answers, and how it is."""
+    status = await explain.status(room.registry, room.policy, now=now)
+    return {**status, "task": room.spec.task, "labels": room.spec.labels}
 
 
 async def _queue(room: Stages, count: int) -> list[dict[str, Any]]:

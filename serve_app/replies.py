@@ -9,7 +9,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, JsonValue
 
-from online_learner.schema import Aliases, Flag, Output, Prediction, Settled, Verdict, Version
+from online_learner.schema import (
+    Aliases,
+    Flag,
+    Label,
+    Output,
+    Prediction,
+    Settled,
+    Task,
+    Verdict,
+    Version,
+)
 from online_learner.store import Durability
 
 
@@ -273,6 +283,8 @@ class ModelSummary(BaseModel):
     """Who answers, what is tested, how far the learner is; little before the model is founded."""
 
     model: str
+    task: Task
+    labels: list[Label] | None  # a closed set; None where they are learned as they come
     ready: bool
     version: int = 0
     step: int = 0

@@ -26,14 +26,17 @@ from online_learner.errors import (
 )
 from online_learner.ids import Address, Keyring, Kind, model_hash
 from online_learner.ingest import Admission, Ingest
+from online_learner.metrics.teller import Teller
 from online_learner.settings import Settings
 from online_learner.stages import Stages
 from online_learner.store import Health, Store, open_store
 from online_learner.store.keys import Keys
+from serve_app import logs, spans, telemetry
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+TELL_S = 1.0
 KEYS_S = 0.25  # a key that is revoked is out within a second
 COALESCE_S = 0.05
 READ_BACK_S = 30.0
@@ -51,6 +54,7 @@ class Service:
         self.rooms: dict[str, Stages] = {}
         self.admissions: dict[str, Admission] = {}
         self.ingest = Ingest(store, keyring, self.admissions, settings.window_s)
+        self.teller = Teller(store, telemetry.export)
         self._config_version = 0
         self._told: tuple[str, str, bool] | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -67,6 +71,7 @@ class Service:
         service._spawn("keys", service._poll_keys, longest_wait_s=KEYS_S)
         service._spawn("config", service._poll_config)
         service._spawn("store", service._poll_store)
+        service._spawn("figures", service._tell)
         return service
 
     async def close(self) -> None:
@@ -76,6 +81,8 @@ class Service:
             for task in pending:
                 task.cancel()
             _, pending = await asyncio.wait(pending, timeout=1.0)
+        with contextlib.suppress(OnlineLearnerError):
+            await self.teller.tell()
         await self.store.close()
 
     def room(self, model: str) -> Stages:
@@ -115,6 +122,10 @@ class Service:
         await asyncio.sleep(POLL_S)
         self._heed(await self.store.look())
 
+    async def _tell(self) -> None:
+        await asyncio.sleep(TELL_S)
+        await self.teller.tell()
+
     def _heed(self, health: Health) -> None:
         """Take to heart what the store says of itself; what gets worse or better is logged."""
         told = (health.durability, health.promise.reason, health.evicts)
@@ -129,6 +140,7 @@ class Service:
         if version == self._config_version:
             return
         self.settings = await config.fetch(self.store, self.keyring)
+        logs.configure(self.settings)
         self.ingest.window_s = self.settings.window_s
         for model, spec in self.settings.models.items():
             known = self.rooms.get(model)
@@ -173,7 +185,9 @@ class Service:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(moved.wait(), POLL_S)
             moved.clear()
-            await room.follower.refresh()
+            started_ns = time.time_ns()
+            if await room.follower.refresh():
+                spans.swapped(room, started_ns)
             await asyncio.sleep(COALESCE_S)
 
         self._spawn(f"listen {model}", listen)

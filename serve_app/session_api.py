@@ -36,7 +36,7 @@ def add_session(app: FastAPI) -> None:
         service = request.app.state.service
         now = service.keychain.clock()
         begun = Session.begin(who, now=now)
-        lasts_s, flags = begun.ends_at - int(now), _flags(request)
+        lasts_s, flags = begun.ends_at - int(now), cookie_flags(request)
         response.set_cookie(COOKIE, begun.seal(service.keyring), max_age=lasts_s, **flags)
         return _session_info(response, who, begun.ends_at, begun.token(service.keyring))
 
@@ -53,7 +53,7 @@ def add_session(app: FastAPI) -> None:
     async def end(_: Anyone, request: Request, response: Response) -> None:
         """End a session. A copy of the cookie is good until it ends, or its key is revoked."""
         response.headers["cache-control"] = "no-store"
-        response.delete_cookie(COOKIE, **_flags(request))
+        response.delete_cookie(COOKIE, **cookie_flags(request))
 
 
 def _session_info(
@@ -69,7 +69,8 @@ def _session_info(
     )
 
 
-def _flags(request: Request) -> dict[str, Any]:
+def cookie_flags(request: Request) -> dict[str, Any]:
+    """Return how the cookie of a session is set, and taken back."""
     return {"path": "/", "httponly": True, "samesite": "strict", "secure": _is_https(request)}
 
 

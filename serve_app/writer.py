@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -32,11 +32,15 @@ from online_learner.errors import (
     trace,
 )
 from online_learner.ids import Keyring
+from online_learner.metrics.meter import Meter
+from online_learner.promote import Gatekeeper
+from online_learner.registry import Registry
 from online_learner.retain import Retention
 from online_learner.settings import ModelSpec
 from online_learner.stages import Stages
-from online_learner.store import Store, open_store
+from online_learner.store import Entry, Store, open_store
 from online_learner.store.keys import Keys
+from serve_app import logs, spans, telemetry
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +61,12 @@ class Stage(Protocol):
     ----------
     alive
         Awaited by the stage, in a turn that takes long, whenever it has come further.
+    heard
+        Called in each turn with what was read of the feedback, before any of it is worked on.
     """
 
     alive: Callable[[], Awaitable[None]] | None
+    heard: Callable[[Sequence[Entry]], None]
 
     async def turn(self, *, block_ms: int | None = None) -> int:
         """Do what there is to do; wait for it up to `block_ms`."""
@@ -93,6 +100,7 @@ class Writer:
         self._beat_at = self._shown_at = 0.0
         self._trouble = ""
         self._untrimmed = ""
+        self._uncounted = ""
         self._failure: BaseException | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name=role, daemon=True)
@@ -122,7 +130,9 @@ class Writer:
         async with await opening as store:
             keyring = Keyring.load(self._data_dir)
             place, stages, stage, wait_s = None, None, None, LEAST_WAIT_S
+            turns = spans.Turns()
             retention: Retention | None = None
+            meter = Meter(Registry(store, keyring, self.model))
             while not self._stopping.is_set():
                 self._came_around = time.monotonic()
                 try:
@@ -134,8 +144,10 @@ class Writer:
                         stages = self._stages(store, keyring, *place)
                         stage = self._pick(stages)
                         stage.alive = partial(self._alive, store)
+                        turns = spans.turns(stages, role=self.role)
+                        stage.heard = turns.read
                     assert stage is not None
-                    await stage.turn(block_ms=BLOCK_MS)
+                    turns.told(await stage.turn(block_ms=BLOCK_MS))
                     self._trouble, wait_s = "", LEAST_WAIT_S
                 except REFUSED as error:
                     stages = None
@@ -150,6 +162,7 @@ class Writer:
                     await asyncio.sleep(0.2)
                 if self.role == "gatekeeper" and retention is not None:
                     await self._trim(retention)
+                    await self._count(meter, stage)
 
     async def _trim(self, retention: Retention) -> None:
         """Trim where that is due, be the stage in trouble or not; a failure is logged once."""
@@ -160,6 +173,20 @@ class Writer:
             if self._untrimmed != str(error):
                 self._untrimmed = str(error)
                 log.error("nothing of '%s' is trimmed: %s", self.model, error)  # noqa: TRY400
+
+    async def _count(self, meter: Meter, stage: Stage | None) -> None:
+        """Count what has come, be the stage in trouble or not; whatever fails is logged once."""
+        waiting = stage.judge.waiting if isinstance(stage, Gatekeeper) else 0
+        try:
+            tally = await meter.turn_when_due(waiting=waiting)
+            if tally:
+                telemetry.export(self.model, tally)
+                await meter.roll_up_when_due()
+                self._uncounted = ""
+        except Exception as error:
+            if self._uncounted != str(error):
+                self._uncounted = str(error)
+                log.error("nothing of '%s' is counted\n%s", self.model, trace(error))  # noqa: TRY400
 
     def _stages(self, store: Store, keyring: Keyring, spec: ModelSpec, window_s: float) -> Stages:
         trains = self.role == "learner"
@@ -174,6 +201,7 @@ class Writer:
             return known
         await self._show(store)
         settings = await config.fetch(store, keyring)
+        logs.configure(settings)
         self._beat_at = now
         return settings.model(self.model), settings.window_s
 

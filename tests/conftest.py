@@ -23,6 +23,9 @@ from typing import Any
 import httpx2
 import hypothesis
 import pytest
+import pytest_asyncio
+from the_cluster import Cluster
+from the_cluster import running as run_cluster
 from the_service import Service, unused_port
 from the_stack import Stack
 from the_stack import start as start_stack
@@ -302,6 +305,17 @@ def bare(service: Service) -> Iterator[httpx2.Client]:
         yield client
 
 
+@pytest.fixture(scope="session")
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, start_server: Callable[..., TcpServer]
+) -> Iterator[Cluster]:
+    """Run two nodes of Ray, and a store with a password, for the whole session; deploys nothing."""
+    server = start_server(appendonly="yes", appendfsync="always", requirepass="Zanzibar")
+    url = server.url.replace("//", "//:Zanzibar@")
+    with run_cluster(tmp_path_factory.mktemp("cluster"), url) as found:
+        yield found
+
+
 # --- the whole stack --------------------------------------------------------------------------
 
 
@@ -325,3 +339,37 @@ async def raw(stack: Stack) -> AsyncIterator[Store]:
     """Return the running stack's own store."""
     async with await open_store(stack.store_url) as store:
         yield store
+
+
+# --- the browser ------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def browser() -> AsyncIterator[Any]:
+    """Return the session's browser; a test is skipped where there is none."""
+    the_browser = pytest.importorskip("the_browser", reason="playwright is not installed")
+    if the_browser.CHROMIUM is None:
+        pytest.skip("there is no chromium on this machine: apt-get install chromium")
+    async with the_browser.run_browser() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_page(browser: Any) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
+    """Return a factory of watched pages: `await open_page(url, color_scheme="dark")`.
+
+    After the test they are closed, and it fails where one asked something of another machine, or
+    complained on its console.
+    """
+    the_browser = pytest.importorskip("the_browser")
+    opened: list[Any] = []
+
+    async def open_one(url: str = "", **options: Any) -> Any:
+        opened.append(await the_browser.watch(browser, url, **options))
+        return opened[-1]
+
+    yield open_one
+    for watched in opened:
+        await watched.page.context.close()
+    for watched in opened:
+        watched.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -28,6 +29,13 @@ MODELS: dict[str, dict[str, Any]] = {
         "labels": [False, True],
         "learner": "examples.phishing:learner",
         "audit_deadline_s": 2.0,
+    },
+    "watched": {
+        "task": "classification",
+        "labels": [False, True],
+        "learner": "river:preprocessing.StandardScaler | linear_model.LogisticRegression",
+        "audit": 1.0,
+        "public_feedback": True,
     },
     "triage": {
         "task": "classification",
@@ -82,9 +90,8 @@ def start(place: Path, profile: str, models: dict[str, dict[str, Any]] = MODELS)
     """Start `up` on a private directory and wait until it says where it is."""
     config = place / "loop.yaml"
     data_dir = place / "data"
-    config.write_text(
-        yaml.safe_dump({"data_dir": str(data_dir), "profile": profile, "models": models})
-    )
+    settings = {"data_dir": str(data_dir), "profile": profile, "cors": {"origins": ["*"]}}
+    config.write_text(yaml.safe_dump(settings | {"models": models}))
     log = place / "up.log"
     command = [str(Path(sys.executable).with_name("online-learner")), "up", "--config", str(config)]
     with log.open("wb") as output:
@@ -93,6 +100,7 @@ def start(place: Path, profile: str, models: dict[str, dict[str, Any]] = MODELS)
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=Path(__file__).parent.parent,
+            env={**os.environ, "RAY_metrics_report_interval_ms": "2000"},  # of 10 s, for tests
         )
     deadline = time.monotonic() + 120
     while Note.read(data_dir) is None:

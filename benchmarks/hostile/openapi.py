@@ -196,8 +196,10 @@ def _seeded(running: Site) -> dict[str, Any]:
     for item in document["paths"].values():
         for operation in item.values():
             for parameter in operation["parameters"]:
-                if parameter["in"] == "path":
+                if parameter["in"] == "path" and parameter["name"] in known:
                     parameter["schema"]["enum"] = known[parameter["name"]]
+                if (parameter["in"], parameter["name"]) == ("query", "model"):
+                    parameter["schema"]["enum"] = ["nobody"]  # a stream has no end
     for name, schema in document["components"]["schemas"].items():
         if name.endswith("Feedback") or name == "SeveralSignals":
             schema["properties"]["prediction_id"]["anyOf"][0]["enum"] = known["prediction_id"]

@@ -25,6 +25,7 @@ from online_learner.client.receipts import (
     SignalReceipt,
 )
 from online_learner.client.sending import Retry
+from online_learner.client.stream import Event
 from online_learner.client.sync import Client
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "AsyncClient",
     "BatchReceipt",
     "Client",
+    "Event",
     "Fate",
     "NamedAnswer",
     "NotReachable",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
 import httpx2
@@ -15,6 +16,7 @@ from online_learner.client.fields import FeedbackFields, LogFields, PredictField
 from online_learner.client.place import locate
 from online_learner.client.receipts import BatchReceipt, Fate, Receipt
 from online_learner.client.sending import Json, Outcome, Retry, Sent
+from online_learner.client.stream import KINDS, TIMEOUT, Event, Reader
 
 T = TypeVar("T")
 AsyncAnswer: TypeAlias = Answer[Awaitable[Receipt]]
@@ -193,6 +195,10 @@ class AsyncClient:
         wanted = {"kind": kind, "status": status, "after": after, "count": count}
         return await self._send(calls.signals(model, **wanted))
 
+    async def metrics(self, model: str, *, window_s: float = 900.0) -> Json:
+        """See `Client.metrics`."""
+        return await self._send(calls.metrics(model, window_s))
+
     async def quarantine(self, model: str, *, after: str | None = None, count: int = 100) -> Json:
         """See `Client.quarantine`."""
         return await self._send(calls.quarantine(model, after=after, count=count))
@@ -214,6 +220,14 @@ class AsyncClient:
         """See `Client.audits`."""
         return await self._send(calls.audits(model, count))
 
+    async def register(
+        self, model: str, file: bytes | Path | str, *, note: str = "", dry_run: bool = False
+    ) -> Json:
+        """See `Client.register`."""
+        read = Path("" if isinstance(file, bytes) else file).read_bytes
+        sent = file if isinstance(file, bytes) else await asyncio.to_thread(read)
+        return await self._send(calls.register(model, sent, note, dry_run=dry_run))
+
     async def promote(self, model: str, version: int, *, dry_run: bool = False) -> Json:
         """See `Client.promote`."""
         body = {"version": version, "dry_run": dry_run}
@@ -233,6 +247,36 @@ class AsyncClient:
     async def thaw(self, model: str, *, dry_run: bool = False) -> Json:
         """See `Client.thaw`."""
         return await self._send(calls.operation(model, "thaw", {"dry_run": dry_run}))
+
+    async def stream(
+        self,
+        model: str,
+        events: Iterable[str] = KINDS,
+        *,
+        after: str | None = None,
+        patience_s: float = 60.0,
+    ) -> AsyncGenerator[Event]:
+        """See `Client.stream`: `async for event in client.stream("spam"):`.
+
+        Who leaves the loop early, and goes on, closes it: `async with aclosing(client.stream(...))
+        as events`.
+        """
+        reader = Reader(model, events, after=after, retry=self._retry, patience_s=patience_s)
+        outcome: Outcome | None = None
+        while True:
+            wait_s, request = reader.again(outcome)
+            if wait_s:
+                await self._sleep(wait_s)
+            try:
+                async with self._http.stream(**request, timeout=TIMEOUT) as outcome:
+                    if not outcome.is_success:
+                        await outcome.aread()
+                        continue
+                    async for line in outcome.aiter_lines():
+                        if (event := reader.line(line)) is not None:
+                            yield event
+            except httpx2.RequestError as error:
+                outcome = error
 
     async def ready(self) -> Json:
         """See `Client.ready`."""

@@ -128,6 +128,11 @@ def evidence(name: str, **wanted: Any) -> Call[list[Json]]:
     return Call("GET", path, lambda reply: list(reply["evidence"]))
 
 
+def metrics(name: str, window_s: float) -> Call[Json]:
+    """Ask for the figures of one model."""
+    return Call("GET", _asking(_of(name, "metrics"), {"window_s": window_s}), _whole)
+
+
 def signals(name: str, **wanted: Any) -> Call[Json]:
     """Ask for a page of what was said."""
     return Call("GET", _asking(_of(name, "feedback"), wanted), _whole)
@@ -147,6 +152,12 @@ def audits(name: str, count: int) -> Call[list[Json]]:
 def operation(name: str, action: str, body: Json | None = None) -> Call[Json]:
     """Move a model by hand; it may arrive once only, since others may move it as well."""
     return Call("POST", _of(name, action), _whole, body, repeat="unsent")
+
+
+def register(name: str, file: bytes, note: str, *, dry_run: bool) -> Call[Json]:
+    """Send weights that were trained elsewhere; the same file again is known by its digest."""
+    wanted = {"note": note or None, "dry_run": "true" if dry_run else None}
+    return Call("POST", _asking(_of(name, "versions"), wanted), _whole, file=file)
 
 
 def release(name: str, feedback_ids: Iterable[str], **wanted: Any) -> Call[Json]:

@@ -68,7 +68,7 @@ class Retry:
         """
         if attempt >= self.attempts or (retry_after_s or 0.0) > self.longest_s:
             return None
-        backoff_s = min(self.first_s * 2.0 ** (attempt - 1), self.longest_s)
+        backoff_s = min(self.first_s * 2.0 ** min(attempt - 1, 64), self.longest_s)
         part_s = backoff_s * self.random() / 2
         return max(backoff_s - part_s, (retry_after_s or 0.0) + part_s)
 
@@ -124,6 +124,8 @@ class Call(Generic[T]):
         (the service did not take it), `unsent` (it never left).
     probe
         A 503 is an answer, and is read.
+    file
+        Bytes that are sent as they are, in place of a body.
     """
 
     method: str
@@ -133,10 +135,15 @@ class Call(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     repeat: Repeat = "always"
     probe: bool = False
+    file: bytes | None = None
 
     def request(self) -> dict[str, Any]:
         """Return the arguments of httpx's `request`."""
         headers = dict(self.headers)
+        if self.file is not None:
+            headers["content-type"] = "application/octet-stream"
+            kept = {"headers": headers, "content": self.file}
+            return {"method": self.method, "url": self.path, **kept}
         if self.body is None:
             return {"method": self.method, "url": self.path, "headers": headers}
         headers["content-type"] = "application/json"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx2
@@ -15,6 +16,7 @@ from online_learner.client.fields import FeedbackFields, LogFields, PredictField
 from online_learner.client.place import locate
 from online_learner.client.receipts import BatchReceipt, Fate, Receipt
 from online_learner.client.sending import Json, Outcome, Retry, Sent
+from online_learner.client.stream import KINDS, TIMEOUT, Event, Reader
 
 T = TypeVar("T")
 
@@ -265,6 +267,10 @@ class Client:
         wanted = {"kind": kind, "status": status, "after": after, "count": count}
         return self._send(calls.signals(model, **wanted))
 
+    def metrics(self, model: str, *, window_s: float = 900.0) -> Json:
+        """Tell how much, how fast and how good, of late: what the console shows of a model."""
+        return self._send(calls.metrics(model, window_s))
+
     def quarantine(self, model: str, *, after: str | None = None, count: int = 100) -> Json:
         """List what was set aside or rolled back, and why: `{"quarantine": [...], "next": ...}`."""
         return self._send(calls.quarantine(model, after=after, count=count))
@@ -291,6 +297,25 @@ class Client:
         """
         return self._send(calls.audits(model, count))
 
+    def register(
+        self, model: str, file: bytes | Path | str, *, note: str = "", dry_run: bool = False
+    ) -> Json:
+        """Register weights that were trained elsewhere: a first version, or a candidate.
+
+        Parameters
+        ----------
+        file
+            A pickle of a River model, the safetensors of a torch head, or what `bring.save` writes:
+            its bytes, or where it is.
+
+        Returns
+        -------
+        `version`, what it `becomes` (`champion` or `candidate`), whether it is a `duplicate`, and a
+        `sentence`.
+        """
+        sent = file if isinstance(file, bytes) else Path(file).read_bytes()
+        return self._send(calls.register(model, sent, note, dry_run=dry_run))
+
     def promote(self, model: str, version: int, *, dry_run: bool = False) -> Json:
         """Let a version answer, by hand."""
         body = {"version": version, "dry_run": dry_run}
@@ -308,6 +333,53 @@ class Client:
     def thaw(self, model: str, *, dry_run: bool = False) -> Json:
         """Let the gate decide again."""
         return self._send(calls.operation(model, "thaw", {"dry_run": dry_run}))
+
+    def stream(
+        self,
+        model: str,
+        events: Iterable[str] = KINDS,
+        *,
+        after: str | None = None,
+        patience_s: float = 60.0,
+    ) -> Generator[Event, None, None]:
+        r"""Yield what happens to a model, as it happens, until you leave the loop.
+
+        Where the connection breaks, it goes on after the event that came last: none is lost, and
+        none comes twice. Its `close()` ends it, too.
+
+        Parameters
+        ----------
+        events
+            Some of `metrics`, `feedback`, `verdict` and `swap`.
+        after
+            The `id` of an event: begin after it. Else from now on.
+        patience_s
+            For how long the service may be away before `NotReachable` is raised.
+
+        Examples
+        --------
+        >>> sent = 'event: swap\ndata: {"model":"spam","at":1.5,"version":3}\nid: c1\n\n'
+        >>> here = httpx2.MockTransport(lambda request: httpx2.Response(200, text=sent))
+        >>> client = Client("http://learner:8000", "ol_key", transport=here)
+        >>> for event in client.stream("spam", events=("verdict", "swap")):
+        ...     print(event.kind, event.data)
+        ...     break
+        swap {'version': 3}
+        """
+        reader = Reader(model, events, after=after, retry=self._retry, patience_s=patience_s)
+        outcome: Outcome | None = None
+        while True:
+            wait_s, request = reader.again(outcome)
+            if wait_s:
+                self._sleep(wait_s)
+            try:
+                with self._http.stream(**request, timeout=TIMEOUT) as outcome:
+                    if outcome.is_success:
+                        yield from filter(None, map(reader.line, outcome.iter_lines()))
+                    else:
+                        outcome.read()
+            except httpx2.RequestError as error:
+                outcome = error
 
     def ready(self) -> Json:
         """Tell whether store, weights and writers are all there: `{"ready": bool, ...}`."""

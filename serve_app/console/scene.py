@@ -1,0 +1,117 @@
+"""What the panels of one model show, read from the store once for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from online_learner import explain, lane
+from online_learner.auth import Credential
+from online_learner.schema import Prediction
+from online_learner.stages import Stages
+from serve_app.console.reports import Reports
+from serve_app.service import Service
+
+VERDICTS = 200  # that are read, for the marks and for who answers since when
+ASKED = 30  # recent answers whose features the playground offers
+QUEUED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One model, and who looks at it.
+
+    Parameters
+    ----------
+    csrf_token
+        Of the session; None for a key.
+    """
+
+    service: Service
+    room: Stages
+    who: Credential
+    reports: Reports
+    csrf_token: str | None = None
+
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+        return self.room.model
+
+    def may(self, scope: str) -> bool:
+        """Tell whether who looks has a scope."""
+        return scope in self.who.scopes
+
+
+Source: TypeAlias = Callable[[Scene], Awaitable[Any]]
+
+
+async def read(scene: Scene, panels: Iterable[str]) -> dict[str, Any]:
+    """Return all that some panels show, by the name of its source."""
+    names = sorted({"status"}.union(*(PANELS[panel] for panel in panels)))
+    found = await asyncio.gather(*(_SOURCES[name](scene) for name in names))
+    return dict(zip(names, found, strict=True))
+
+
+async def _status(scene: Scene) -> dict[str, Any]:
+    registry = scene.room.registry
+    found = await explain.status(registry, scene.room.policy, now=time.time())
+    published = await registry.published()
+    health = scene.service.store.health.describe()
+    return {**found, **health, "committed_at": None if published is None else published.at}
+
+
+async def _verdicts(scene: Scene) -> list[dict[str, Any]]:
+    return await explain.verdicts(scene.room.registry, count=VERDICTS)
+
+
+async def _versions(scene: Scene) -> list[dict[str, Any]]:
+    return [version.model_dump() for version in await scene.room.registry.versions()]
+
+
+async def _report(scene: Scene) -> dict[str, Any]:
+    return await scene.reports.of(scene.room)
+
+
+async def _queue(scene: Scene) -> list[dict[str, Any]] | None:
+    """Return the answers that wait for a label; None where a key with another scope is needed."""
+    if not scene.may("audit"):
+        return None
+    room = scene.room
+    deadline_s, window_s = room.spec.audit_deadline_s, room.window_s
+    return await lane.audits(
+        room.registry, count=QUEUED, now=time.time(), deadline_s=deadline_s, window_s=window_s
+    )
+
+
+async def _asked(scene: Scene) -> list[Prediction]:
+    """Return the newest answers, newest first."""
+    registry = scene.room.registry
+    found = await registry.store.latest(registry.keys.predictions, ASKED)
+    return [Prediction.model_validate_json(fields[b"r"]) for _, fields in found]
+
+
+_SOURCES: dict[str, Source] = {
+    "status": _status,
+    "verdicts": _verdicts,
+    "versions": _versions,
+    "report": _report,
+    "queue": _queue,
+    "asked": _asked,
+}
+
+# In the order of the page.
+PANELS: dict[str, tuple[str, ...]] = {
+    "tiles": ("report", "verdicts", "versions"),
+    "score": ("report", "verdicts"),
+    "verdicts": ("verdicts",),
+    "funnel": ("report",),
+    "calibration": ("report",),
+    "drift": ("report",),
+    "queue": ("queue",),
+    "versions": ("versions",),
+    "playground": ("asked",),
+}

@@ -1,0 +1,149 @@
+"""The console in a real browser, on the whole service in one process: learners and all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from benchmarks.hostile import site
+from benchmarks.hostile.site import Site
+
+pytest.importorskip("playwright", reason="there is no browser to be driven")
+from playwright.async_api import expect
+from the_browser import Watched
+from the_console import (
+    MOVES,
+    Traffic,
+    heap_bytes,
+    label_by_keyboard,
+    log_in,
+    panel,
+    pictures,
+    roll_back,
+    see_all,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+Open = Callable[..., Awaitable[Watched]]
+Eventually = Callable[..., Awaitable[None]]
+
+MODELS: dict[str, dict[str, Any]] = {
+    "mail": {
+        "task": "classification",
+        "labels": [False, True],
+        "learner": "river:preprocessing.StandardScaler | linear_model.LogisticRegression",
+        "audit": 1.0,
+    },
+    "rent": {"task": "regression", "learner": "river.linear_model:LinearRegression"},
+}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Site]:
+    """Run the service in a process of its own."""
+    with site.running(MODELS) as found:
+        yield found
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def traffic(running: Site) -> AsyncIterator[Traffic]:
+    """Return those who ask and say what is right."""
+    found = Traffic(running.url, running.key, "mail")
+    yield found
+    await found.close()
+
+
+async def test_it_shows_the_loop_as_it_turns(
+    running: Site, open_page: Open, traffic: Traffic, eventually: Eventually
+) -> None:
+    """Every panel fills, and the first promotion appears on the open page by itself."""
+    watched = await open_page()
+    page = watched.page
+    await log_in(watched, running.url, running.key, "mail")
+    assert await watched.findings() == []  # all the empty states
+    async with traffic.flowing():
+        await eventually(lambda: traffic.verdict(MOVES), within_s=20)
+        verdict = await traffic.verdict(MOVES)
+        assert verdict is not None
+        await expect(page.locator(f'[id="verdict-{verdict["id"]}"]')).to_be_visible()
+        await traffic.ask(5)  # for whoever labels
+        await see_all(page)
+    assert await pictures(watched, "console") == []
+
+
+async def test_it_can_be_read_without_scripts(running: Site, open_page: Open) -> None:
+    """A browser that runs no JavaScript is let in, and shown the same panels."""
+    watched = await open_page(java_script_enabled=False)
+    page = watched.page
+    await log_in(watched, running.url, running.key, "mail")
+    await see_all(page)
+
+
+async def test_labels_come_by_keyboard(
+    running: Site, open_page: Open, traffic: Traffic, eventually: Eventually
+) -> None:
+    """One key labels the answer at hand, and the learner learns that."""
+    await traffic.ask(5)
+    watched = await open_page()
+    await log_in(watched, running.url, running.key, "mail")
+    prediction_id = await label_by_keyboard(watched.page)
+
+    async def learned() -> bool:
+        return [s["status"] for s in await traffic.said(prediction_id)] == ["learned"]
+
+    await eventually(learned, within_s=15)
+
+
+async def test_the_playground_takes_every_answer(
+    running: Site, open_page: Open, traffic: Traffic, eventually: Eventually
+) -> None:
+    """What is asked there is answered, and what is said of it arrives."""
+    watched = await open_page()
+    page = watched.page
+    await log_in(watched, running.url, running.key, "mail")
+    ground = panel(page, "playground")
+    await ground.get_by_role("button", name="Predict").click()
+    article = ground.locator("article")
+    await expect(article).to_be_visible()
+    prediction_id = await article.get_attribute("data-prediction")
+    await article.locator("[data-signal]").first.click()
+
+    await eventually(lambda: traffic.said(str(prediction_id)))
+    assert await watched.findings() == []
+
+
+async def test_rolling_back_is_confirmed_first(
+    running: Site, open_page: Open, traffic: Traffic
+) -> None:
+    """The page says what would change, does it when told so, and shows that it is done."""
+    watched = await open_page()
+    await log_in(watched, running.url, running.key, "mail")
+    assert not (await traffic.get())["aliases"]["frozen"]
+    await roll_back(watched.page)
+    await expect(panel(watched.page, "verdicts").locator(".act.rollback").first).to_be_visible()
+    assert (await traffic.get())["aliases"]["frozen"]
+
+
+async def test_events_leave_nothing_behind(
+    running: Site, open_page: Open, traffic: Traffic, eventually: Eventually
+) -> None:
+    """Two thousand events more do not make the page heavier."""
+    watched = await open_page()
+    page = watched.page
+    await log_in(watched, running.url, running.key, "mail")
+    await page.evaluate(
+        """() => {
+            window.seen = 0;
+            const source = new EventSource("/v1/stream?model=mail&events=feedback");
+            source.addEventListener("feedback", () => { window.seen += 1; });
+        }"""
+    )
+    sizes = []
+    for upto in (1_000, 3_000):
+        while await page.evaluate("window.seen") < upto:
+            await traffic.step(500)
+        sizes.append(await heap_bytes(page))
+    assert sizes[1] < sizes[0] + 2_000_000
