@@ -22,7 +22,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from online_learner import auth
-from online_learner.cli import app, doctor, output
+from online_learner.cli import app, doctor, leftovers, output
 from online_learner.cli.starting import _announce, _until_stopped
 from online_learner.note import Note
 from online_learner.settings import Settings
@@ -616,6 +616,9 @@ def test_doctor_sees_files_that_others_can_read(examine: Callable[..., Any], her
     assert found[0]["cure"].startswith("chmod 600")
     (folder / "secret").write_text("nonsense")
     (folder / "secret").chmod(0o600)
+    (folder / "audit_key").touch(0o644)
+    assert "audit_key" in examine(REFUSED)["secrets"][0]["cure"]
+    (folder / "audit_key").unlink()
     assert "cannot be used" in examine(REFUSED)["secrets"][0]["message"]
 
 
@@ -633,7 +636,7 @@ def test_doctor_sees_stale_folders_of_ray(tmp_path: Path) -> None:
     """Only folders of `up` that no process belongs to are stale."""
     (tmp_path / "ol-0badcafe").mkdir()
     (tmp_path / "ol-keep").mkdir()
-    assert list(doctor.stale_ray_folders(tmp_path)) == [tmp_path / "ol-0badcafe"]
+    assert list(leftovers.stale_ray_folders(tmp_path)) == [tmp_path / "ol-0badcafe"]
 
 
 @pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="there is no memory to write to")

@@ -12,13 +12,19 @@ from typer.core import TyperGroup
 
 from online_learner.cli import (
     asking,
+    beginning,
     configuring,
     diagnosing,
     explaining,
     keys,
+    labelling,
+    measuring,
     operating,
     reading,
+    registering,
     starting,
+    teaching,
+    watching,
 )
 
 __all__ = ["app", "main"]
@@ -84,7 +90,22 @@ def _root(
     pass
 
 
-for _part in (starting, configuring, asking, reading, explaining, operating, keys, diagnosing):
+for _part in (
+    beginning,
+    starting,
+    configuring,
+    asking,
+    teaching,
+    labelling,
+    reading,
+    measuring,
+    watching,
+    explaining,
+    operating,
+    registering,
+    keys,
+    diagnosing,
+):
     _part.register(app)
 
 

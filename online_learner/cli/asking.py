@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from online_learner.cli.completing import ModelName
 from online_learner.cli.output import AsJson, connect, pairs, said, show, table
 from online_learner.cli.values import KINDS, read_json, read_signal
 
@@ -26,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    model: str,
+    model: ModelName,
     features: Annotated[
         str, typer.Argument(help="A JSON object; @FILE reads a file, - reads standard input.")
     ],
@@ -39,6 +40,9 @@ def predict(
     user_id: UserId = None,
     session_id: SessionId = None,
     external_id: ExternalId = None,
+    only_id: Annotated[
+        bool, typer.Option("--id", help="Print the prediction id alone, to say something about it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask a model for one answer."""
@@ -51,11 +55,15 @@ def predict(
         external_id=external_id,
     )
     with connect() as client:
-        _show_answer(client.predict(model, given, **fields), as_json=as_json)
+        answer = client.predict(model, given, **fields)
+    if only_id:
+        typer.echo(answer.prediction_id or "")
+    else:
+        _show_answer(answer, as_json=as_json)
 
 
 def log(
-    model: str,
+    model: ModelName,
     prompt: str,
     outputs: Outputs,
     *,
@@ -81,7 +89,7 @@ def log(
         _show_answer(answer, as_json=as_json)
 
 
-def score(model: str, prompt: str, outputs: Outputs, *, as_json: AsJson = False) -> None:
+def score(model: ModelName, prompt: str, outputs: Outputs, *, as_json: AsJson = False) -> None:
     """Ask a reward model how good some outputs are. Nothing is logged."""
     with connect() as client:
         rewards = client.score(model, prompt=prompt, outputs=outputs)

@@ -1,4 +1,4 @@
-"""`config show`."""
+"""`config show` and `config remove`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from online_learner.settings import Settings
 
 SECRETS = ("OL_SECRET", "OL_API_KEY", "OL_AUDIT_KEY")
-_MADE = {"OL_SECRET": "secret", "OL_API_KEY": "api_key"}  # files that `up` makes in data_dir
+# Files that `up` makes in data_dir.
+_MADE = {"OL_SECRET": "secret", "OL_API_KEY": "api_key", "OL_AUDIT_KEY": "audit_key"}
 _EXAMPLE = """\
 models:
   phishing:
@@ -25,10 +26,10 @@ models:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     group = typer.Typer(help="The configuration.", no_args_is_help=True)
     group.command("show")(config_show)
-    group.callback()(lambda: None)
+    group.command("remove")(config_remove)
     app.add_typer(group, name="config")
 
 
@@ -53,6 +54,24 @@ def config_show(
         "secrets": secrets(settings),
     }
     show(found, as_json=as_json, text=lambda: _tell(found))
+
+
+def config_remove(
+    model: str,
+    *,
+    config: Annotated[Path | None, typer.Option(exists=True, dir_okay=False)] = None,
+) -> None:
+    """Have gateways forget a model that was taken out of `serve.yaml`; its records stay.
+
+    Deploy first: a learner that still runs would have nothing to learn for.
+    """
+    from online_learner.cli.keys import in_store
+    from online_learner.config import withdraw
+    from online_learner.errors import ConfigError
+
+    if not in_store(config, lambda store: withdraw(store, model)):
+        raise ConfigError(f"no model '{model}' is in the configuration of that store")
+    typer.echo(f"'{model}' is gone from the configuration; gateways follow within a second.")
 
 
 def find_config(given: Path | None) -> Path:

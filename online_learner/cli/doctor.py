@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import re
 import shutil
 import socket
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from online_learner.cli.costs import costs, models_of
 from online_learner.cli.finding import Finding, Level
+from online_learner.cli.leftovers import is_locked, leftovers
+from online_learner.cli.machine import cluster, gpus
 from online_learner.cli.network import network, store_access
 from online_learner.cli.output import connect
 from online_learner.client import ApiError, NotReachable, Retry
@@ -29,16 +30,17 @@ from online_learner.secret import origin
 from online_learner.settings import Settings
 from online_learner.store import Durability, Store, open_store
 from online_learner.store.embedded import listens, socket_path
+from online_learner.store.keys import Keys
 from online_learner.store.probe import Memory, Promise, mapping
 
 NEEDED = ("numpy", "pydantic", "httpx2", "redis", "river", "ray")
 OPTIONAL = ("torch",)
+NEWEST = {"ray": (2, 60)}  # its fast ingress is set up by variables that may change
 LEAST_SERVER = {"redis": (7, 0), "valkey": (8, 0)}
 LEAST_DISK_BYTES = 1 << 30
 SKEW_WARNING_S, SKEW_PROBLEM_S = 1.0, 30.0
 BEAT_LATE_S = 5.0
 LAG_WARNING_S = 10.0
-_RAY_FOLDER = re.compile(r"ol-[0-9a-f]{8}")
 
 
 def examine(settings: Settings, *, host: str, port: int) -> Iterator[Finding]:
@@ -54,6 +56,8 @@ def examine(settings: Settings, *, host: str, port: int) -> Iterator[Finding]:
         yield from network(data_dir)
     else:
         yield port_is_free(host, port)
+    yield from cluster(port)
+    yield from gpus(settings)
     if running or os.environ.get("OL_URL"):
         yield from service(data_dir)
     else:
@@ -83,6 +87,10 @@ def packages(*, auto: bool) -> Iterator[Finding]:
         if numbers(found) < least.get(name, ()):
             wanted = ".".join(map(str, least[name]))
             yield Finding(name, "problem", found, f"pip install '{name}>={wanted}'")
+        elif numbers(found)[:2] > NEWEST.get(name, numbers(found)):
+            known = ".".join(map(str, NEWEST[name]))
+            message = f"{found} is newer than {known}, the newest that this was tested with"
+            yield Finding(name, "warning", message, f"pip install '{name}~={known}.0', or try it")
         else:
             yield Finding(name, "ok", found)
 
@@ -138,46 +146,9 @@ def is_in_memory(path: Path) -> bool:
     return bool(above) and max(above)[1] in ("tmpfs", "ramfs")
 
 
-def leftovers(data_dir: Path, *, running: bool) -> Iterator[Finding]:
-    """Look for what a killed `up` has left behind."""
-    note = data_dir / NOTE
-    if note.exists() and not running:
-        message = f"{note} was left behind: it names a service that has ended"
-        yield Finding("leftovers", "warning", message, f"rm {note}")
-    for path in stale_ray_folders(Path(tempfile.gettempdir())):
-        message = f"{path} was left behind by a Ray that has ended"
-        yield Finding("leftovers", "warning", message, f"rm -r {path}")
-
-
-def stale_ray_folders(place: Path) -> Iterator[Path]:
-    """Yield folders of `up` that no process belongs to."""
-    from serve_app.guardian import marked
-
-    for path in place.iterdir():
-        with contextlib.suppress(OSError):
-            ours = _RAY_FOLDER.fullmatch(path.name) and path.stat().st_uid == os.getuid()
-            if ours and not any(marked(path.name)):
-                yield path
-
-
-def is_locked(path: Path) -> bool:
-    """Tell whether another process holds the lock on a file."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
 def secrets(data_dir: Path) -> Iterator[Finding]:
     """Look at the files that only their owner may read, and at the form of the signing secret."""
-    for name in ("secret", "api_key", "ray_token", NOTE):
+    for name in ("secret", "api_key", "audit_key", "ray_token", NOTE):
         path = data_dir / name
         with contextlib.suppress(OSError):
             found = path.stat()
@@ -231,6 +202,8 @@ async def store(settings: Settings, data_dir: Path, *, running: bool) -> AsyncIt
         async with await open_store(url) as found:
             async for finding in _opened(found):
                 yield finding
+            async for finding in costs(found, settings.window_s):
+                yield finding
             for finding in store_access(url):
                 yield finding
     except OnlineLearnerError as error:
@@ -253,6 +226,8 @@ async def _opened(found: Store) -> AsyncIterator[Finding]:
     yield _durability(found.health.promise)
     yield Finding("eviction", "ok", found.health.eviction)  # open_store refuses all others
     yield await _clock(found)
+    async for finding in _set_back(found):
+        yield finding
     yield _memory(found.health.memory)
 
 
@@ -289,6 +264,20 @@ async def _clock(found: Store) -> Finding:
         return Finding("clock", "ok", message)
     level: Level = "warning" if skew_s < SKEW_PROBLEM_S else "problem"
     return Finding("clock", level, message, "run an NTP client: the window goes by both clocks")
+
+
+async def _set_back(found: Store) -> AsyncIterator[Finding]:
+    """Look for records from the future: the store's clock was ahead, and has been set back."""
+    for model in await models_of(found):
+        newest = await found.latest(Keys(model).predictions)
+        seconds, _ = await found.call("TIME")
+        ahead_s = int(newest[0][0].partition("-")[0]) / 1000 - int(seconds) if newest else 0.0
+        if ahead_s > SKEW_WARNING_S:
+            message = (
+                f"the store's clock was set back: answers of {model} are {ahead_s:.0f} s ahead"
+            )
+            cure = "let NTP slew the clock instead of setting it; ages are right again after that"
+            yield Finding("clock", "warning", message, cure)
 
 
 def _memory(memory: Memory | None) -> Finding:

@@ -56,7 +56,7 @@ def create(
 
     scopes = [_scope(word) for word in scope]
     lasts_s = None if expires is None else seconds(expires)
-    made = _in_store(config, lambda store: create(store, name=name, scopes=scopes, lasts_s=lasts_s))
+    made = in_store(config, lambda store: create(store, name=name, scopes=scopes, lasts_s=lasts_s))
     _hand_over(*made, as_json=as_json)
 
 
@@ -64,7 +64,7 @@ def list_keys(*, config: Config = None, as_json: AsJson = False) -> None:
     """List who has a key: what each may do, and how long. The keys themselves are kept nowhere."""
     from online_learner.auth import keys
 
-    found = _in_store(config, keys)
+    found = in_store(config, keys)
     rows = [_row(key) for key in found]
     columns = ("id", "name", "scopes", "state", "created", "expires")
     show(
@@ -84,7 +84,7 @@ def rotate(
     """Make another key for the same holder; the old one ends after the grace."""
     from online_learner.auth import rotate
 
-    made = _in_store(config, lambda store: rotate(store, key_id, grace_s=seconds(grace)))
+    made = in_store(config, lambda store: rotate(store, key_id, grace_s=seconds(grace)))
     _hand_over(*made, as_json=as_json)
 
 
@@ -92,7 +92,7 @@ def revoke(key_id: KeyId, *, config: Config = None) -> None:
     """End a key for good, within a second."""
     from online_learner.auth import revoke
 
-    found = _in_store(config, lambda store: revoke(store, key_id))
+    found = in_store(config, lambda store: revoke(store, key_id))
     typer.echo(f"{found.id} of {found.name} is revoked.")
     if found.given:
         typer.echo(
@@ -150,7 +150,7 @@ def _row(key: Credential) -> tuple[object, ...]:
 # --- the store --------------------------------------------------------------------------------
 
 
-def _in_store(config: Path | None, work: Callable[[Store], Awaitable[T]]) -> T:
+def in_store(config: Path | None, work: Callable[[Store], Awaitable[T]]) -> T:
     """Do some work in the store that the service uses, whether the service runs or not."""
     from online_learner.store import open_store
 

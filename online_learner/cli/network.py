@@ -18,6 +18,7 @@ from online_learner.store.probe import is_local
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _LISTENS = "0A"
+_ASK_FOR_TOKEN = ("raylet", "gcs_server", "dashboard.py")
 _TABLES = ("tcp", "tcp6")
 _TIMEOUT_S = 1.0
 _REDIS_PORT = 6379
@@ -95,19 +96,20 @@ def network(data_dir: Path) -> Iterator[Finding]:
     pids = [] if note is None else family(note.pid)
     front = None if note is None else _port(note.url)
     found = listeners(pids)
-    beyond = [listener for listener in found if listener.open]
-    count = f"{len(found) - len(beyond)} ports of `up` are on loopback"
-    yield Finding("network", "ok", count if beyond else f"{count}, and none is open to others")
+    private = [listener for listener in found if not listener.open]
+    count = f"{len(private)} ports of `up` are on loopback"
+    all_are = len(private) == len(found)
+    yield Finding("network", "ok", f"{count}, and none is open to others" if all_are else count)
     guarded = asks_for_token(pids)
-    yield from (_beyond(listener, front, guarded=guarded) for listener in beyond)
+    yield from (beyond(listener, front, guarded=guarded) for listener in found if listener.open)
 
 
-def _beyond(listener: Listener, front: int | None, *, guarded: bool) -> Finding:
+def beyond(listener: Listener, front: int | None, *, guarded: bool) -> Finding:
     """Say what somebody on another machine finds at a port."""
     if listener.port == front:
         message = f"{listener} is open to other machines: it asks for keys, without TLS"
         return Finding("network", "warning", message, "put a proxy in front that speaks TLS")
-    if not listener.process.startswith("ray::"):
+    if not listener.process.startswith("ray::") and listener.process not in _ASK_FOR_TOKEN:
         cure = "close the port by a firewall"
         return Finding("network", "warning", f"{listener} is open, and asks for nothing", cure)
     if guarded:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from online_learner.cli.completing import ModelName
 from online_learner.cli.output import AsJson, connect, show
 
 DryRun: TypeAlias = Annotated[
@@ -19,14 +20,16 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def promote(model: str, version: int, *, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+def promote(
+    model: ModelName, version: int, *, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
     """Let a version answer, by hand."""
     with connect() as client:
         _report(client.promote(model, version, dry_run=dry_run), as_json=as_json)
 
 
 def rollback(
-    model: str,
+    model: ModelName,
     *,
     to: Annotated[int | None, typer.Option(help="The version; else the one before.")] = None,
     dry_run: DryRun = False,
@@ -37,20 +40,20 @@ def rollback(
         _report(client.rollback(model, to, dry_run=dry_run), as_json=as_json)
 
 
-def freeze(model: str, *, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+def freeze(model: ModelName, *, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Let what answers now go on answering: nothing is promoted."""
     with connect() as client:
         _report(client.freeze(model, dry_run=dry_run), as_json=as_json)
 
 
-def thaw(model: str, *, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+def thaw(model: ModelName, *, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Let the gate decide again."""
     with connect() as client:
         _report(client.thaw(model, dry_run=dry_run), as_json=as_json)
 
 
 def release(
-    model: str,
+    model: ModelName,
     feedback_ids: Annotated[
         list[str] | None, typer.Argument(help="As `quarantine` lists them; all or none.")
     ] = None,

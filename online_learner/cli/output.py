@@ -10,9 +10,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias
 
 import typer
 
@@ -25,6 +25,13 @@ AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Row: TypeAlias = Sequence[object]
 
 
+class Advance(Protocol):
+    """Shows that something has come further."""
+
+    def __call__(self, steps: int, text: str = "") -> None:
+        """Take note of so many steps more, and of what there is to say."""
+
+
 def connect(data_dir: Path | None = None, **options: Any) -> Client:
     """Return a client of the service that runs on `data_dir`, or on the one configured here."""
     from online_learner.client import Client
@@ -32,6 +39,53 @@ def connect(data_dir: Path | None = None, **options: Any) -> Client:
 
     place = locate(folder=data_dir or configured_data_dir())
     return Client(place.url, place.key, **options)
+
+
+def connect_as_auditor() -> Client | None:
+    """Return a client that speaks as an auditor, or None where no key of auditors is known.
+
+    It is the one in `OL_AUDIT_KEY`, else the one that `up` made in its data directory.
+    """
+    from online_learner.client import Client
+    from online_learner.client.place import data_dir, locate
+    from online_learner.note import Note
+    from online_learner.secret import from_environment
+
+    folder = configured_data_dir() or data_dir()
+    place, key = locate(folder=folder), from_environment("OL_AUDIT_KEY")
+    if key is None:
+        noted = Note.read(folder)
+        if noted is None or noted.url != place.url:  # it is for nobody but the service beside it
+            return None
+        with contextlib.suppress(OSError):
+            key = (folder / "audit_key").read_text().strip()
+    return None if key is None else Client(place.url, key)
+
+
+def progress(total: int | None) -> contextlib.AbstractContextManager[Advance]:
+    """Return what shows how far something is: a bar on a terminal, nothing elsewhere.
+
+    It is entered, and what is then returned is called as `advance(steps, text)`.
+    """
+    if not sys.stderr.isatty():
+        return contextlib.nullcontext(lambda _steps, _text="": None)
+    return _bar(total)
+
+
+@contextlib.contextmanager
+def _bar(total: int | None) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Left
+
+    columns = (BarColumn(), MofNCompleteColumn(), Left(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("", total=total)
+
+        def advance(steps: int, text: str = "") -> None:
+            shown.update(task, advance=steps, description=text)
+
+        yield advance
 
 
 def configured_data_dir() -> Path | None:
@@ -104,7 +158,16 @@ def cell(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return json.dumps(value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else visible(str(value))
+
+
+def visible(text: str) -> str:
+    r"""Return a text with every character shown that would tell a terminal to do something.
+
+    >>> visible("a\x1b[2Jb\n"), visible("Grüße")
+    ('a\\x1b[2Jb\n', 'Grüße')
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def said(value: Any) -> str:

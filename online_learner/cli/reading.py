@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from online_learner.cli.completing import ModelName
 from online_learner.cli.output import AsJson, cell, connect, said, show, table, when
 
 
@@ -68,7 +69,7 @@ def _alive(beat: dict[str, Any] | None) -> str:
     return "no heartbeat" if beat is None else "alive"
 
 
-def versions(model: str, *, as_json: AsJson = False) -> None:
+def versions(model: ModelName, *, as_json: AsJson = False) -> None:
     """List the kept snapshots of a model."""
     with connect() as client:
         found = client.versions(model)
@@ -101,7 +102,7 @@ def _roles(number: int, aliases: dict[str, Any]) -> str:
 
 
 def verdicts(
-    model: str,
+    model: ModelName,
     *,
     count: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
     recheck: Annotated[
@@ -172,7 +173,7 @@ def _all(read: Callable[..., list[dict[str, Any]]], model: str) -> Iterator[dict
 
 
 def quarantine(
-    model: str,
+    model: ModelName,
     *,
     count: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 100,
     after: Annotated[str | None, typer.Option(help="Where the list before ended.")] = None,
@@ -199,7 +200,7 @@ def _aside_row(signal: dict[str, Any]) -> tuple[object, ...]:
 
 
 def audits(
-    model: str,
+    model: ModelName,
     *,
     count: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
     as_json: AsJson = False,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -40,15 +42,16 @@ def up(
     from online_learner.settings import Settings
 
     settings = Settings.load(find_config(config))
-    from serve_app.local import running
+    from serve_app.local import leave, running
 
-    with _until_stopped():
+    with _until_stopped() as stop:
         typer.echo("Starting the store, Ray and the models ...")
-        with running(settings, host=host, port=port) as endpoint:
-            _catch_signals()  # Ray has set its own meanwhile
+        with running(settings, host=host, port=port, tell=Progress()) as endpoint:
+            stop.heed()
             _announce(endpoint, settings, host)
             _wait()
     typer.echo("Stopped.")
+    leave()
 
 
 def demo(
@@ -67,22 +70,91 @@ def demo(
     raise typer.Exit(run(seed=seed, keep=keep, port=port, data_dir=data_dir, out=out))
 
 
-class _Stopped(BaseException):
-    """A signal asked for the end."""
+class Progress:
+    """Shows what starts, and how long it took: a line for each part, rewritten on a terminal."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout  # it is redirected while Ray starts
+        self._started: dict[str, float] = {}
+
+    def __call__(self, part: str, *, ready: bool) -> None:
+        """Take note that a part begins to start, or is ready."""
+        if not ready:
+            self._started[part] = time.monotonic()
+        else:
+            took_s = time.monotonic() - self._started.pop(part)
+            self._write(f"{self._erase}  {part:<24} {took_s:5.1f} s\n")
+        if self._started and self._erase:
+            self._write(f"{self._erase}  {', '.join(self._started)} ..."[:80])
+
+    @property
+    def _erase(self) -> str:
+        return "\r\x1b[K" if self._terminal.isatty() else ""
+
+    def _write(self, text: str) -> None:
+        self._terminal.write(text)
+        self._terminal.flush()
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal asked for the end. Of this family, since Ray swallows any other within a wait."""
+
+
+class _Stop:
+    """Raises in the main thread when a signal asks for the end, once: stopping is not disturbed."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before = {number: signal.getsignal(number) for number in self.SIGNALS}
+
+    def catch(self) -> None:
+        """Catch the signals, but for a hang-up that `nohup` ignores."""
+        for number, before in self._before.items():
+            if (number, before) != (signal.SIGHUP, signal.SIG_IGN):
+                signal.signal(number, self._stop)
+
+    def release(self) -> None:
+        """Do with the signals as before."""
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def heed(self) -> None:
+        """Raise where a signal came while code that is not ours held the exception back."""
+        if self.asked:
+            raise _Stopped
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _hang_up()
+        if self.asked:
+            return
+        self.asked = True
+        if number == signal.SIGINT and os.isatty(2):
+            os.write(2, b"\nStopping ...\n")
+        raise _Stopped
+
+
+def _hang_up() -> None:
+    """Write nothing more to a terminal that is gone."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+            os.dup2(null, descriptor)
 
 
 @contextlib.contextmanager
-def _until_stopped() -> Iterator[None]:
-    """Run until SIGINT or SIGTERM, which unwind what is open; afterwards they are ignored."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    _catch_signals()
+def _until_stopped() -> Iterator[_Stop]:
+    """Run until SIGINT, SIGTERM or a hang-up, which unwind what is open."""
+    stop = _Stop()
+    stop.catch()
     try:
-        yield
+        yield stop
     except (_Stopped, KeyboardInterrupt, SystemExit):  # the latter from Ray's own handler
         pass
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        stop.release()
 
 
 def _wait() -> None:
@@ -90,19 +162,9 @@ def _wait() -> None:
         signal.pause()
 
 
-def _catch_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
-
-
-def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    for ignored in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ignored, signal.SIG_IGN)
-    raise _Stopped
-
-
 def _announce(endpoint: Endpoint, settings: Settings, host: str) -> None:
     typer.echo(f"Serving {', '.join(settings.models) or 'no models'} on {endpoint.url}")
+    typer.echo(f"The console is at {endpoint.url}/")
     if os.environ.get("OL_API_KEY") or os.environ.get("OL_API_KEY_FILE"):
         typer.echo("The key is the one in OL_API_KEY.")
     elif sys.stdout.isatty():
