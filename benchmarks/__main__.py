@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import chaos, drift, gate, hostile, latency, learners, learning, serving
+from benchmarks import (
+    chaos,
+    console,
+    drift,
+    gate,
+    hostile,
+    latency,
+    learners,
+    learning,
+    scaling,
+    serving,
+)
 
 ALL = {
     "serving": serving.main,
     "learning": learning.main,
     "learners": learners.main,
     "latency": latency.main,
+    "scaling": scaling.main,
     "drift": drift.main,
     "gate": gate.main,
     "hostile": hostile.main,
     "chaos": chaos.main,
+    "console": console.main,
 }
 
 

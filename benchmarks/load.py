@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _PATIENCE_S = 10.0
 
@@ -110,6 +111,7 @@ class _Connection:
     sent_at: float = 0.0
     received: bytes = b""
     missing: int = -1  # bytes still to come; -1 before the head was read
+    last: bool = False  # the server says that it closes the connection after this answer
 
 
 class _Driver:
@@ -178,6 +180,7 @@ class _Driver:
             if end < 0:
                 return
             length = _LENGTH.search(connection.received, 0, end)
+            connection.last = _CLOSE.search(connection.received, 0, end) is not None
             body = int(length[1]) if length else 0
             connection.missing = end + 4 + body - len(connection.received)
         else:
@@ -190,4 +193,8 @@ class _Driver:
         self._statuses[int(connection.received[9:12])] += 1
         if self._keep:
             self._bodies.append(connection.received.partition(b"\r\n\r\n")[2])
-        self._send(connection)
+        if connection.last and time.perf_counter() < self._deadline:
+            self._close(connection)
+            self._open()
+        else:
+            self._send(connection)

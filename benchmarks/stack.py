@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from online_learner.settings import Settings
+from online_learner.settings import GatewaysSpec, Settings
 from serve_app import local
 
 _BARE = (
@@ -41,7 +41,7 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running(profile: Profile, *, gateways: int = 1, **model: Any) -> Iterator[Stack]:
+def running(profile: Profile, *, gateways: int | GatewaysSpec = 1, **model: Any) -> Iterator[Stack]:
     """Run the whole system with one model, `web`, in a folder that is gone afterwards.
 
     Call it through `load.apart`: one process runs one Ray.

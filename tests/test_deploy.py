@@ -13,8 +13,10 @@ import yaml
 from online_learner import config
 from online_learner.errors import ConfigError
 from online_learner.ids import Keyring
+from online_learner.settings import GatewaysSpec, ModelSpec, Settings
 from online_learner.store import Store
 from online_learner.store.embedded import EmbeddedServer
+from serve_app import local
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,17 +26,6 @@ def deployed() -> dict[str, Any]:
     """Return `serve.yaml`, read."""
     found: dict[str, Any] = yaml.safe_load((ROOT / "serve_app" / "serve.yaml").read_text())
     return found
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_cluster_yaml_is_valid() -> None:
-    """Ray's own validation takes `cluster.yaml`, and would refuse a misspelt key."""
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
-    document = yaml.safe_load((ROOT / "cluster.yaml").read_text())
-    validate_config(prepare_config(document))
-    with pytest.raises(Exception, match="not_a_key"):
-        validate_config(prepare_config({**document, "not_a_key": 1}))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -82,12 +73,48 @@ async def test_the_builders_publish_what_serve_yaml_says(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_cluster_needs_a_store_that_every_node_reaches() -> None:
+@pytest.mark.parametrize("args", [{}, {"store": "auto"}])
+@pytest.mark.parametrize("builder", ["build_gateway", "build_model"])
+def test_a_cluster_needs_a_store_that_every_node_reaches(
+    builder: str, args: dict[str, Any], deployed: dict[str, Any]
+) -> None:
     """`store: auto` is refused by `serve deploy`, which says what to set instead."""
     from serve_app import app
 
-    with pytest.raises(ConfigError, match="REDIS_URL"):
-        app.build_gateway({})
+    gateway, model = (application["args"] for application in deployed["applications"])
+    given = (gateway if builder == "build_gateway" else model) | args
+    with pytest.raises(ConfigError, match=r"store: redis://host:port` or REDIS_URL"):
+        getattr(app, builder)(given)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_number_of_gateways_is_fixed_or_follows_the_load() -> None:
+    """`gateways` is a number of replicas, or bounds within which Serve goes by the load."""
+    from serve_app import app
+
+    fixed = app.gateway("redis://x", "/x", replicas=3)._bound_deployment
+    assert (fixed.num_replicas, fixed._deployment_config.autoscaling_config) == (3, None)
+    bounds = GatewaysSpec(min=2, max=8, target_ongoing_requests=5)
+    scaled = app.gateway("redis://x", "/x", replicas=bounds)._bound_deployment
+    found = scaled._deployment_config.autoscaling_config
+    assert (found.min_replicas, found.max_replicas, found.target_ongoing_requests) == (2, 8, 5)
+    assert found.upscale_delay_s < found.downscale_delay_s
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_learner_and_gatekeeper_run_where_their_resources_are() -> None:
+    """`resources.custom` is asked of Ray by both; CPUs and GPUs are the learner's."""
+    from serve_app import app
+
+    resources = {"num_cpus": 2, "custom": {"learning": 1}}
+    spec = ModelSpec(task="regression", learner="a:b", resources=resources)  # type: ignore[arg-type]
+    keeper = app.model_app("rent", spec, "redis://x", "/x")._bound_deployment
+    learner = keeper.init_args[-1]._bound_deployment
+    assert learner.ray_actor_options == {
+        "num_cpus": 2, "num_gpus": 0, "resources": {"learning": 1}
+    }  # fmt: skip
+    assert keeper.ray_actor_options["resources"] == {"learning": 1}
+    assert local._custom(Settings.parse({"models": {"rent": spec}})) == {"learning": 2}
 
 
 @pytest.mark.filterwarnings("ignore")

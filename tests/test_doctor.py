@@ -1,19 +1,31 @@
-"""What is open on the network: doctor sees it, and what `up` opens asks who is there."""
+"""What doctor sees: open ports, leftovers of a crash, costs, clocks; and that `up` asks at its own.
+
+What it says of store, service and files is in `test_cli.py`.
+"""
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import torch
 from the_stack import Stack
 
+from online_learner import config
+from online_learner.cli import doctor
+from online_learner.cli.costs import Cost, costs
+from online_learner.cli.finding import Finding
+from online_learner.cli.leftovers import leftovers
+from online_learner.cli.machine import cluster, gpus
 from online_learner.cli.network import (
     Listener,
     asks_for_token,
@@ -22,7 +34,12 @@ from online_learner.cli.network import (
     network,
     store_access,
 )
+from online_learner.loop import Loop
 from online_learner.note import Note
+from online_learner.settings import Settings
+from online_learner.store import Store
+from serve_app.guardian import MARK, OWNER
+from serve_app.local import LOCK
 
 # Listens on one port of this machine and one of all of them, says which, and ends with its input.
 PROGRAM = """
@@ -157,3 +174,142 @@ def _call(port: int, method: str, token: str | None) -> Any:
         except grpc.RpcError as error:
             return error.code()
     return grpc.StatusCode.OK
+
+
+# --- what a crash leaves ----------------------------------------------------------------------
+
+
+def told(findings: Iterable[Finding], check: str) -> list[Finding]:
+    """Return the findings of a check."""
+    return [finding for finding in findings if finding.check == check]
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a place of its own for the folders of `up`."""
+    monkeypatch.setattr("serve_app.local.scratch", lambda: tmp_path)
+    return tmp_path
+
+
+def test_doctor_finds_processes_that_outlived_their_up(temporary: Path) -> None:
+    """A process with the mark of an `up` that is gone is a problem, until it is ended as told."""
+    folder = temporary / "ol-0badcafe"
+    folder.mkdir()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (folder / OWNER).write_text(f"{gone.pid} {gone.pid}")
+    marked = os.environ | {MARK: folder.name}
+    with subprocess.Popen(["sleep", "60"], env=marked) as orphan:
+        [finding] = leftovers(temporary / "data", running=False)
+        assert finding.level == "problem"
+        assert finding.cure == f"kill -9 {orphan.pid}; rm -r {folder}"
+        orphan.kill()
+    [finding] = leftovers(temporary / "data", running=False)
+    assert (finding.level, finding.cure) == ("warning", f"rm -r {folder}")
+    (folder / OWNER).write_text(f"{gone.pid} {os.getpid()}")
+    assert list(leftovers(temporary / "data", running=False)) == []
+
+
+def test_doctor_finds_the_lock_of_one_that_was_killed(temporary: Path) -> None:
+    """What still stands in a lock that nobody holds tells of a kill; `up` is the cure."""
+    (temporary / LOCK).write_text(f"1234 {temporary}/ol-0badcafe")
+    [finding] = leftovers(temporary, running=False)
+    assert "`online-learner up`" in finding.cure
+    assert list(leftovers(temporary, running=True)) == []
+
+
+# --- what retention costs ---------------------------------------------------------------------
+
+
+async def measured(store: Store, window_s: float) -> list[Finding]:
+    """Return what doctor says of the costs."""
+    await store.look()
+    return [finding async for finding in costs(store, window_s)]
+
+
+async def test_doctor_measures_what_a_window_costs(loop: Loop) -> None:
+    """The rate and the size of what is there tell what a window takes, and how long one fits."""
+    await config.publish(loop.store, loop.keyring, loop.settings)
+    [room, log] = await measured(loop.store, 86_400)
+    assert "have room for about" in room.message
+    assert "on disk" in log.message
+    for number in range(200):
+        await loop.predict("web", {"a": float(number)})
+    [told_of, room, log] = await measured(loop.store, 60)
+    assert told_of.message.startswith("web: ")
+    assert "answers a second" in told_of.message
+    assert room.level == "ok"
+    limit = loop.store.health.memory
+    assert limit is not None
+    taken = Cost(100.0, 500.0).memory_bytes(60)
+    assert taken == 100 * 500 * 60
+    [_, room, _] = await measured(loop.store, 1e9)
+    assert room.level == "problem"
+    fits_s = float(room.cure.split()[-3].replace(",", ""))
+    [_, room, _] = await measured(loop.store, fits_s / 4)
+    assert room.level == "ok"
+
+
+async def test_doctor_sees_a_clock_that_was_set_back(loop: Loop) -> None:
+    """Answers that are ahead of the store's clock were stamped before it was set back."""
+    await config.publish(loop.store, loop.keyring, loop.settings)
+    assert [finding async for finding in doctor._set_back(loop.store)] == []
+    ahead = f"{int((time.time() + 3600) * 1000)}-0"
+    await loop.store.call("XADD", loop.stages("web").registry.keys.predictions, ahead, "p", "{}")
+    [finding] = [finding async for finding in doctor._set_back(loop.store)]
+    assert "set back: answers of web are 3" in finding.message
+    assert finding.cure
+
+
+# --- this machine -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def raylet(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """Run what looks like the raylet of another Ray, open to others; return where, and its port."""
+    packages = tmp_path / "site-packages"
+    program = packages / "ray" / "core" / "src" / "ray" / "raylet" / "raylet"
+    program.parent.mkdir(parents=True)
+    (packages / "ray-2.59.0.dist-info").mkdir()
+    with subprocess.Popen(
+        [str(program), "-c", PROGRAM],
+        executable=sys.executable,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        yield packages, int(process.stdout.readline().split()[1])
+        process.stdin.close()
+
+
+def test_doctor_sees_a_ray_that_ray_start_made(raylet: tuple[Path, int]) -> None:
+    """Its version is compared with ours, and what it opens to others is named."""
+    _, port = raylet
+    found = list(cluster(8000))
+    [version] = told(found, "ray")
+    assert (version.level, "runs Ray 2.59.0" in version.message) == ("problem", True)
+    assert "on every node" in version.cure
+    [opened] = [finding for finding in told(found, "network") if str(port) in finding.message]
+    assert opened.level in ("warning", "problem")
+
+
+def test_doctor_says_when_ray_is_newer_than_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ray that this was not tested with is a warning, and an older one a problem."""
+    monkeypatch.setattr(doctor, "NEWEST", {"ray": (2, 1)})
+    [found] = told(doctor.packages(auto=False), "ray")
+    assert (found.level, "newer than 2.1" in found.message) == ("warning", True)
+    monkeypatch.setattr(doctor, "least_versions", lambda _: {"ray": (99,)})
+    assert told(doctor.packages(auto=False), "ray")[0].level == "problem"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(("missing", "level"), [("refuse", "warning"), ("cpu", "ok")])
+def test_doctor_looks_for_gpus_that_models_ask_for(missing: str, level: str) -> None:
+    """Where a model wants a GPU and none is here, that is said before `up` refuses it."""
+    model = {"task": "regression", "learner": "a:b", "on_gpu_missing": missing}
+    settings = Settings.parse({"models": {"m": model | {"resources": {"num_gpus": 1}}}})
+    [found] = gpus(settings)
+    assert (found.level, "this machine has 0" in found.message) == (level, True)
+    assert list(gpus(Settings.parse({"models": {"m": model}}))) == []
