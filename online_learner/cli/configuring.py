@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from online_learner.cli.output import CONFIG_FILES, AsJson, show
+from online_learner.cli.here import find_config, in_store
+from online_learner.cli.output import AsJson, show
 
 if TYPE_CHECKING:
     from online_learner.settings import Settings
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
 SECRETS = ("OL_SECRET", "OL_API_KEY", "OL_AUDIT_KEY")
 # Files that `up` makes in data_dir.
 _MADE = {"OL_SECRET": "secret", "OL_API_KEY": "api_key", "OL_AUDIT_KEY": "audit_key"}
-_EXAMPLE = """\
-models:
-  phishing:
-    task: classification
-    labels: [false, true]
-    learner: examples.phishing:learner
-"""
 
 
 def register(app: typer.Typer) -> None:
@@ -65,35 +59,12 @@ def config_remove(
 
     Deploy first: a learner that still runs would have nothing to learn for.
     """
-    from online_learner.cli.keys import in_store
     from online_learner.config import withdraw
     from online_learner.errors import ConfigError
 
     if not in_store(config, lambda store: withdraw(store, model)):
         raise ConfigError(f"no model '{model}' is in the configuration of that store")
     typer.echo(f"'{model}' is gone from the configuration; gateways follow within a second.")
-
-
-def find_config(given: Path | None) -> Path:
-    """Return the configuration file: the one given, or the one that is here."""
-    for path in (given,) if given else map(Path, CONFIG_FILES):
-        if path.is_file():
-            return path
-    raise typer.BadParameter(
-        f"no {' or '.join(CONFIG_FILES)} is here: give --config FILE, or write one like this:\n\n"
-        f"{_EXAMPLE}"
-    )
-
-
-def settings_here(config: Path | None) -> tuple[Settings, Path | None]:
-    """Return the configuration and its file; where none is here, what the environment says."""
-    from online_learner.settings import Settings
-
-    try:
-        file = find_config(config)
-    except typer.BadParameter:
-        return Settings.parse({"models": {}}, name="the environment"), None
-    return Settings.load(file), file
 
 
 def sources(file: Path) -> dict[str, str]:

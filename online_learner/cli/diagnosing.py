@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from online_learner.cli.configuring import find_config, settings_here
+from online_learner.cli.here import find_config, settings_here
 from online_learner.cli.output import CONFIG_FILES, AsJson, show
 
 if TYPE_CHECKING:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from online_learner.cli.configuring import settings_here
+from online_learner.cli.here import in_store
 from online_learner.cli.output import AsJson, show, table, when
-from online_learner.note import Note
 
 if TYPE_CHECKING:
     from online_learner.auth import Credential, Scope
-    from online_learner.store import Store
-
-T = TypeVar("T")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -145,34 +139,3 @@ def _row(key: Credential) -> tuple[object, ...]:
     state = key.standing(time.time())
     ends_at = when(key.expires_at or 0)
     return (key.id, key.name, ",".join(sorted(key.scopes)), state, when(key.created_at), ends_at)
-
-
-# --- the store --------------------------------------------------------------------------------
-
-
-def in_store(config: Path | None, work: Callable[[Store], Awaitable[T]]) -> T:
-    """Do some work in the store that the service uses, whether the service runs or not."""
-    from online_learner.store import open_store
-
-    url, data_dir = _place(config)
-
-    async def run() -> T:
-        async with await open_store(url, data_dir=data_dir) as store:
-            return await work(store)
-
-    return asyncio.run(run())
-
-
-def _place(config: Path | None) -> tuple[str, Path]:
-    """Return the store and the data directory: of the configuration, else of what runs here."""
-    settings, file = settings_here(config)
-    data_dir = settings.data_dir.resolve()
-    if settings.store != "auto":
-        return settings.store, data_dir
-    note = Note.read(data_dir)
-    if note is None and file is None and not (data_dir / "store").is_dir():
-        raise typer.BadParameter(
-            "no store is known: give --config FILE, or set REDIS_URL, or OL_DATA_DIR to the data "
-            "directory of the service"
-        )
-    return "auto" if note is None else note.store, data_dir

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from online_learner.cli.configuring import find_config
+from online_learner.cli.here import find_config
 from online_learner.cli.output import CONFIG_FILES
 
 if TYPE_CHECKING:
