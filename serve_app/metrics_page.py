@@ -108,9 +108,9 @@ _REST = """
 
 `deploy/prometheus/alerts.yml` has them, each with what to do about it; `alerts_test.yml` beside it
 is their test (`promtool test rules`). *Critical*: requests fail, what is acknowledged may be lost,
-the store is almost full, a part is down, a learner lags, nothing is scraped. *Warning*: answers are
-not logged, the store fills, the loop is slow, much is set aside, a model went back, nobody answers
-audits.
+the store is almost full, a part is down, a learner lags, nothing is counted or scraped. *Warning*:
+answers are not logged, the store fills, the loop is slow, much is set aside, a model went back,
+nobody answers audits.
 
 A counter that appears with its first event has no `increase` for it. The alert on models that went
 back says so with `unless ... offset`; a dashboard may miss the first event of a cluster's life.
@@ -135,9 +135,14 @@ Every attribute has `online_learner.` before it, and every span the `model`.
 | `gate turn` | `settled`, `promotions`; where something moved `action`, `version` |
 | `swap` | `version`, `lineage`, `step`, `following` |
 
-What was sent, answered and said is in none of them. A `learn step` is a trace of its own: it learns
-from many requests, and what is kept of those has no trace. Look for the `feedback_id` of a
-`feedback` span in `feedback_ids` to find the step that learned it.
+What was sent, answered and said is in none of them. Two things to know where strangers reach the
+port: with a `parentbased` sampler whoever sends a `traceparent` decides that it is kept (take
+`traceidratio` there), and where `public_feedback` is on, a `prediction_id` is all that feedback on
+that answer needs, so who reads the traces can give it.
+
+A `learn step` is a trace of its own: it learns from many requests, and what is kept of those has no
+trace. Look for the `feedback_id` of a `feedback` span in `feedback_ids` to find the step that
+learned it.
 """
 
 

@@ -255,7 +255,7 @@ async def test_a_replay_finds_the_same_weights(loop: Loop) -> None:
         assert (again.at, again.differs) == (trainer.at, None)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 async def test_a_replay_finds_the_same_weights_whatever_happens(loop: Loop, seed: int) -> None:
     """Files among signals, crashes, promotions, rollbacks and releases lead to the same bits."""
     rng, stages = random.Random(seed), loop.models["web"]
@@ -273,7 +273,7 @@ async def test_a_replay_finds_the_same_weights_whatever_happens(loop: Loop, seed
         if rng.random() < 0.1:
             trainer = heir(loop)  # the one before was killed
         await rng.choice([trainer.turn, stages.gatekeeper.turn])()
-        with contextlib.suppress(Invalid, NotFound, StateError):
+        with contextlib.suppress(Conflict, Invalid, NotFound, StateError):
             await rng.choice(deeds)(n)
     await run(trainer)
     for begin in ("load_newest", "rewind"):

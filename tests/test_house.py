@@ -231,7 +231,7 @@ SPANS = sorted(
         re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", TEXT, flags=re.DOTALL | re.MULTILINE))
     )
 )
-DOTTED = rf"\b(?:{'|'.join(PACKAGES)})\.(?!py\b)\w+(?:\.\w+)*(?::\w+)?"
+DOTTED = rf"\b(?:{'|'.join(PACKAGES)})\.(?!py\b|md\b)\w+(?:\.\w+)*(?::\w+)?"
 needs_readme = pytest.mark.skipif(not README.exists(), reason="there is no README yet")
 
 

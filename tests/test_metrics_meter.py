@@ -431,10 +431,7 @@ async def test_the_gatekeeper_counts_and_is_not_harmed(
     monkeypatch: pytest.MonkeyPatch,
     broken: str,
 ) -> None:
-    """The gatekeeper's process counts; where it cannot, it says so once, and judges.
-
-    What is counted is exported, though it cannot be summed up.
-    """
+    """The gatekeeper's process counts and exports; what it cannot do it says once, and judges."""
     keys, exported = Keys("pages"), Counter[str]()
 
     def export(model: str, tally: Tally) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeAlias
@@ -21,8 +22,8 @@ Poll: TypeAlias = Callable[..., Awaitable[None]]
 FEATURES = {"https": 0.0, "ip_in_url": 1, "age_of_domain": 1, "long_url": -1.0}
 
 
-async def test_each_kind_comes_through_the_ingress(stack: Stack, eventually: Poll) -> None:
-    """What is said is heard, then the verdict on what it taught, and the first answer by it."""
+async def test_what_is_taught_is_heard_of(stack: Stack, eventually: Poll) -> None:
+    """Signals, the first answers by weights that learned them, and the counts come as they do."""
     heard: set[str] = set()
     async with AsyncClient(stack.url, stack.key) as client:
 
@@ -35,12 +36,35 @@ async def test_each_kind_comes_through_the_ingress(stack: Stack, eventually: Pol
             with contextlib.suppress(NotReachable):  # where the ingress has just been reloaded
                 answer = await client.predict("eager", FEATURES)
                 await answer.correct(True)
-            return heard == {"metrics", "feedback", "verdict", "swap"}
+            return heard >= {"metrics", "feedback", "swap"}
 
         listening = asyncio.create_task(listen())
         await eventually(speak, within_s=60)
         listening.cancel()
         await asyncio.wait([listening])
+
+
+async def test_a_verdict_is_heard_of(stack: Stack, eventually: Poll) -> None:
+    """A listener hears each decision, in order, through the ingress."""
+    heard: dict[str, str] = {}
+    async with AsyncClient(stack.url, stack.key) as client:
+
+        async def listen() -> None:
+            async with aclosing(client.stream("careful", events=("verdict",))) as events:
+                async for event in events:
+                    heard[event.data["id"]] = event.data["action"]
+
+        async def switch() -> bool:
+            await client.freeze("careful")
+            await client.thaw("careful")
+            return "thaw" in heard.values()
+
+        listening = asyncio.create_task(listen())
+        await eventually(switch, within_s=60)
+        listening.cancel()
+        await asyncio.wait([listening])
+    by_hand = [action for action in heard.values() if action in {"freeze", "thaw"}]
+    assert all(before != after for before, after in itertools.pairwise(by_hand))
 
 
 async def test_nothing_holds_the_stream_back(stack: Stack, stack_http: httpx2.AsyncClient) -> None:

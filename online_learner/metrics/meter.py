@@ -89,7 +89,8 @@ class Meter:
         Raises
         ------
         Unavailable
-            The store does not answer. The next turn asks it how far it came.
+            The store does not answer. The next turn asks it how far it came; what it wrote all the
+            same is not returned again.
         """
         self._turned_at = self._clock()
         tally, place = Tally(), self._place

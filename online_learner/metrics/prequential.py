@@ -25,7 +25,7 @@ POINTS = 200  # of a curve
 RECENT = 200
 BINS = 10
 PAGE = 500
-METRICS = {"classification": "accuracy", "regression": "closeness"}
+SCORED_BY = {"classification": "accuracy", "regression": "closeness"}
 KEPT_ROLES = ("champion", "anchor", "latest")
 
 Interval: TypeAlias = dict[str, Any]  # n, score, low, high
@@ -99,7 +99,7 @@ def curves(found: Sequence[Scored], aliases: Aliases | None, task: str) -> dict[
                 roles[name] = {"version": _version(role, aliases), **(now or {})}
     kept = [point for curve in points.values() for point in _thinned(curve, POINTS)]
     return {
-        "metric": METRICS.get(task, "agreement"),
+        "metric": SCORED_BY.get(task, "agreement"),
         "roles": roles,
         "points": sorted(kept, key=lambda point: (point["at"], point["role"])),
     }
