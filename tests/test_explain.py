@@ -372,3 +372,15 @@ def test_scoring_counts_towards_how_slow_answers_are(pages: Loop) -> None:
     assert not predictor.slow
     predictor.score(ScoreRequest.model_validate({"prompt": "Hi", "outputs": ["a", "b"]}))
     assert predictor.slow
+
+
+async def test_the_lag_is_the_age_of_what_waits(loop: Loop) -> None:
+    """A signal after a quiet spell lags by its own age, and what is learned by none."""
+    registry = loop.stages("web").registry
+    answer = await loop.predict("web", {"x": 1.0})
+    await loop.feedback(answer["prediction_id"], "thumbs", value=True, user_id="ada")
+    [(entry, _)] = await loop.store.latest(registry.keys.feedback)
+    said_at = int(entry.partition("-")[0]) / 1000
+    assert await explain.lag_s(registry, now=said_at + 7.0) == pytest.approx(7.0)
+    await loop.turn("web")
+    assert await explain.lag_s(registry, now=said_at + 7.0) == 0.0

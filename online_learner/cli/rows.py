@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -223,15 +224,20 @@ def _json_rows(file: TextIO) -> Iterator[tuple[int, dict[str, Any] | str]]:
         if not text.strip():
             continue
         try:
-            found = json.loads(text, parse_constant=_refuse)
-        except ValueError as error:
-            yield line, f"it is no JSON: {error}"
+            found = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        except (ValueError, RecursionError) as error:
+            yield line, f"it is no JSON that can be sent: {error}"
             continue
         yield line, found if isinstance(found, dict) else "it is no JSON object"
 
 
 def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    found = float(text)
+    return found if math.isfinite(found) else _refuse(text)
 
 
 # --- cells ------------------------------------------------------------------------------------
@@ -244,7 +250,11 @@ def _is_empty(value: Any) -> bool:
 def _kind(value: Any) -> str:
     if not isinstance(value, str):
         return type(value).__name__
-    return type(read_cell(value)).__name__.replace("int", "number").replace("float", "number")
+    try:
+        kind = type(read_cell(value)).__name__
+    except Wrong:
+        return "number"
+    return kind.replace("int", "number").replace("float", "number")
 
 
 def read_cell(text: str) -> bool | int | float | str:
@@ -252,10 +262,15 @@ def read_cell(text: str) -> bool | int | float | str:
 
     >>> [read_cell(cell) for cell in ("3", "-2.50", "1e3", "TRUE", "0123", "4 rooms", "nan")]
     [3, -2.5, 1000.0, True, '0123', '4 rooms', 'nan']
+
+    Raises `Wrong` where the number is larger than any that can be sent.
     """
     cell = text.strip()
     if cell.lower() in _BOOLEANS:
         return _BOOLEANS[cell.lower()]
     if not re.search(r"\d", cell) or not _NUMBER.fullmatch(cell):
         return text
-    return int(cell) if re.fullmatch(r"[+-]?\d+", cell) else float(cell)
+    number = float(cell)
+    if not math.isfinite(number):
+        raise Wrong("a number in it is too large")
+    return int(cell) if re.fullmatch(r"[+-]?\d+", cell) else number

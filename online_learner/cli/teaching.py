@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -20,10 +21,13 @@ from online_learner.errors import OnlineLearnerError
 if TYPE_CHECKING:
     from online_learner.client import ApiError, Client, Receipt
 
+T = TypeVar("T")
+
 BATCHES_PER_S = 10.0
 MAX_BATCH = 64
 MOST_TOLD = 20  # rows that were refused
 CAUGHT_UP_S = 10.0
+BODY_REFUSED = (400, 413, 422)
 AGAIN = "Run it again to go on: nothing is taught twice."
 
 
@@ -55,7 +59,8 @@ def teach(
     """Teach a model from a file: ask it each row, then correct it, as a stream of people would.
 
     Run it again and it goes on where it was stopped: a row that was taught is known by the file's
-    digest and its number for as long as feedback is taken, and is not taught twice.
+    digest and its number for as long as feedback is taken, and is not taught twice. Weights that
+    know a row from elsewhere, an earlier day or another file, are not tested fairly by it.
 
     Evidence for a promotion: of one rater, a tenth of it counts at most (`rater_share`). Labels
     that you vouch for, drawn without choosing, are an auditor's: `up` makes a key for that, and
@@ -150,7 +155,7 @@ class Lesson:
         if not batch:
             return []
         instances = [{"features": row.features, "external_id": self._name(row)} for row in batch]
-        answers = self.client.predict_batch(self.model, instances)
+        answers = _in_parts(partial(self.client.predict_batch, self.model), instances)
         asked = []
         for row, answer in zip(batch, answers, strict=True):
             if isinstance(answer, ApiError):
@@ -163,7 +168,7 @@ class Lesson:
 
     def _correct(self, batch: list[Row]) -> list[Receipt | ApiError]:
         items = [self._correction(row) for row in batch]
-        return list(self.speaker.feedback_batch(items).results)
+        return _in_parts(lambda part: self.speaker.feedback_batch(part).results, items)
 
     def _correction(self, row: Row) -> dict[str, Any]:
         rater = row.rater or self.rater
@@ -226,6 +231,23 @@ class Lesson:
             return len(self.speaker.audits(self.model, count=1000))
         except ApiError:
             return 0
+
+
+def _in_parts(
+    send: Callable[[list[dict[str, Any]]], Iterable[T | ApiError]], items: list[dict[str, Any]]
+) -> list[T | ApiError]:
+    """Send items, in halves where all together are refused: one alone is at fault, or too many."""
+    from online_learner.client import ApiError
+
+    try:
+        return list(send(items))
+    except ApiError as error:
+        if error.status not in BODY_REFUSED:
+            raise
+        if len(items) == 1:
+            return [error]
+    middle = len(items) // 2
+    return _in_parts(send, items[:middle]) + _in_parts(send, items[middle:])
 
 
 def _settled(model: dict[str, Any]) -> int:

@@ -2,7 +2,16 @@
 
 from online_learner.explain.answers import story
 from online_learner.explain.listing import feedback, quarantine
-from online_learner.explain.models import evidence, status, verdicts
+from online_learner.explain.models import evidence, lag_s, status, verdicts
 from online_learner.explain.signals import receipt
 
-__all__ = ["evidence", "feedback", "quarantine", "receipt", "status", "story", "verdicts"]
+__all__ = [
+    "evidence",
+    "feedback",
+    "lag_s",
+    "quarantine",
+    "receipt",
+    "status",
+    "story",
+    "verdicts",
+]

@@ -11,7 +11,6 @@ from online_learner.ids import entry_order
 from online_learner.outlook import Goals, outlook
 from online_learner.registry import Registry
 from online_learner.schema import GateState, Settled, Verdict
-from online_learner.store import Fields
 
 
 async def verdicts(
@@ -51,9 +50,8 @@ async def status(registry: Registry, policy: Goals, *, now: float) -> dict[str, 
         return {"model": registry.model, "ready": False}
     published = await registry.published()
     checkpoint = {} if published is None else published.model_dump()
+    behind_s = await lag_s(registry, now=now, learned=checkpoint.get("offset", "0-0"))
     champion = await registry.version(aliases.champion)
-    last = await registry.store.latest(registry.keys.feedback)
-    last_step = await registry.store.latest(registry.keys.steps)
     gate = GateState()
     with contextlib.suppress(StateError):
         gate = await registry.gate() or gate
@@ -67,7 +65,7 @@ async def status(registry: Registry, policy: Goals, *, now: float) -> dict[str, 
         "learned": checkpoint.get("learned", 0),
         "state_digest": checkpoint.get("state_digest"),
         "differs": checkpoint.get("differs"),
-        "lag_ms": _lag(last, last_step),
+        "lag_ms": round(1000 * behind_s),
         "gate": {
             "answered": gate.answered,
             "unanswered": gate.unanswered,
@@ -94,9 +92,16 @@ async def _heartbeat(registry: Registry, writer: str, now: float) -> dict[str, A
     return {"pid": beat["pid"], "age_s": round(max(0.0, now - beat["at"]), 3), **told}
 
 
-def _lag(feedback: list[tuple[str, Fields]], steps: list[tuple[str, Fields]]) -> int:
-    """Return how far the last commit is behind the last feedback, in milliseconds."""
-    if not feedback:
-        return 0
-    behind = entry_order(feedback[0][0])[0]
-    return max(0, behind - (entry_order(steps[0][0])[0] if steps else behind - 1))
+async def lag_s(registry: Registry, *, now: float, learned: str = "0-0") -> float:
+    """Return the age, in seconds, of the oldest feedback entry that no step covers; else 0.
+
+    Parameters
+    ----------
+    learned
+        An entry up to which all is known to be learned, where the steps have been trimmed.
+    """
+    keys, store = registry.keys, registry.store
+    steps = await store.latest(keys.steps)
+    covered = steps[0][0] if steps else learned
+    waiting = await store.range(keys.feedback, f"({covered}", count=1)
+    return max(0.0, now - entry_order(waiting[0][0])[0] / 1000) if waiting else 0.0

@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable
 from typing import get_args
 
+from online_learner import explain
 from online_learner.errors import StateError
 from online_learner.evidence import Trial
-from online_learner.ids import entry_order
 from online_learner.metrics.tally import Series, Tally
 from online_learner.registry import Registry
 from online_learner.schema import Aliases
@@ -57,19 +57,12 @@ class Gauges:
             tally.level("champion_version", aliases.champion)
             tally.level("following", float(aliases.following))
         tally.level("queue_length", waiting, lane="audit")
-        tally.level("learner_lag_seconds", await self._lag_s(learned))
+        lag_s = await explain.lag_s(self._registry, now=self._clock(), learned=learned)
+        tally.level("learner_lag_seconds", lag_s)
         keys, store = self._registry.keys, self._registry.store
         tally.level("quarantined", int(await store.call("XLEN", keys.quarantine)))
         await self._evidence(tally, aliases)
         await self._store(tally)
-
-    async def _lag_s(self, learned: str) -> float:
-        """Return the age of the oldest signal that no step covers, however far the meter is."""
-        keys, store = self._registry.keys, self._registry.store
-        steps = await store.latest(keys.steps)
-        covered = steps[0][0] if steps else learned  # steps are trimmed, too
-        waiting = await store.range(keys.feedback, f"({covered}", count=1)
-        return max(0.0, self._clock() - entry_order(waiting[0][0])[0] / 1000) if waiting else 0.0
 
     async def _evidence(self, tally: Tally, aliases: Aliases | None) -> None:
         with contextlib.suppress(StateError, ArithmeticError, LookupError, TypeError, ValueError):
