@@ -31,7 +31,19 @@ def service(start_service: Callable[..., Any]) -> Any:
     """Return a running service."""
     topic = {"labels": ["news", "sport", "science"], "task": "classification"}
     learner = {"learner": "river.naive_bayes:GaussianNB"}
-    names = ("once", "again", "bad", "who", "lines", "broken", "waits", "holes", "away")
+    names = (
+        "once",
+        "again",
+        "bad",
+        "who",
+        "lines",
+        "broken",
+        "waits",
+        "holes",
+        "away",
+        "odd",
+        "long",
+    )
     models = dict.fromkeys(names, topic | learner)
     return start_service(rent={}, pages={}, web={}, **models)
 
@@ -181,6 +193,34 @@ def test_what_the_service_refuses_is_named(teach: Callable[..., Result]) -> None
     assert found["taught"] == 2
     [refused] = found["refused"]
     assert refused["line"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "lines"),
+    [
+        ("rows.csv", "a,label\n1,news\n1e999,news\n2,news\n", {3}),
+        ("rows.csv", f"a,label\n1,news\n{'9' * 5000},news\n2,news\n", {3}),
+        ("rows.csv", "a,label\nx,news\n\0,news\ny,news\n", {3}),
+        ("rows.jsonl", '{"a": 1e999, "label": "news"}\n{"a": 1, "label": "news"}\n', {1}),
+        ("rows.jsonl", f'{{"a": {"[" * 2000}\n{{"a": 1, "label": "news"}}\n', {1}),
+        ("rows.jsonl", '{"a": "\\ud800", "label": "news"}\n{"a": "b", "label": "news"}\n', {1}),
+    ],
+    ids=["infinite", "digits", "NUL", "infinite JSON", "deep", "surrogate"],
+)
+def test_one_row_stops_no_other(
+    teach: Callable[..., Result], name: str, text: str, lines: set[int]
+) -> None:
+    """What cannot be sent, or spoils a whole request, is refused by its line."""
+    found = report(teach("odd", text, name=name), PROBLEM)
+    assert {item["line"] for item in found["refused"]} == lines
+    assert found["taught"] == found["rows"] - len(lines)
+
+
+def test_long_texts_go_in_smaller_requests(teach: Callable[..., Result], client: Client) -> None:
+    """Where a batch is larger than a body may be, it is sent in parts."""
+    text = "word " * 5_000
+    found = report(teach("long", "a,label\n" + "".join(f"{n} {text},news\n" for n in range(64))))
+    assert (found["taught"], found["score"]["n"]) == (64, 64)
 
 
 def test_raters_are_named(teach: Callable[..., Result], client: Client) -> None:
