@@ -41,7 +41,7 @@ bench-hostile: $(READY)
 docs: $(READY)
 	$(BIN)/python -m policies.table > docs/kinds.md
 	PYTHONPATH=tests:. $(BIN)/python -m the_examples
-	$(BIN)/python -m serve_app.metrics_page > docs/metrics.md
+	$(BIN)/python -m serve_app.telemetry.page > docs/metrics.md
 
 fmt: $(READY)
 	$(BIN)/ruff format .

@@ -28,7 +28,7 @@ from online_learner.store import Store, open_store
 from serve_app.feedback_actor import FeedbackActor
 from serve_app.gatekeeper import Gatekeeper
 from serve_app.gateway import create_app
-from serve_app.logs import join_serve
+from serve_app.telemetry.logs import join_serve
 
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serve_app.logs import join_serve
+from serve_app.telemetry.logs import join_serve
 from serve_app.writer import Writer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve_app.logs import join_serve
+from serve_app.telemetry.logs import join_serve
 from serve_app.writer import Writer
 
 

@@ -45,16 +45,8 @@ from online_learner.requests import (
 )
 from online_learner.schema import Prediction
 from online_learner.stages import Stages
-from serve_app import spans, tracing
 from serve_app.access import admitted, is_anonymous, needs
 from serve_app.cors import Cors
-from serve_app.counting import (
-    count_answers,
-    count_batch,
-    count_feedback,
-    count_refused_items,
-    counted,
-)
 from serve_app.http import (
     Guarded,
     body_of,
@@ -67,9 +59,17 @@ from serve_app.http import (
     told,
     wrong_method,
 )
-from serve_app.logs import Logged, note
 from serve_app.operator_api import describe, operator_api
 from serve_app.service import Service
+from serve_app.telemetry import spans, tracing
+from serve_app.telemetry.counting import (
+    count_answers,
+    count_batch,
+    count_feedback,
+    count_refused_items,
+    counted,
+)
+from serve_app.telemetry.logs import Logged, note
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -29,7 +29,7 @@ from online_learner.errors import (
     trace,
 )
 from online_learner.requests import MAX_NAME, check, read_json
-from serve_app import logs
+from serve_app.telemetry import logs
 
 log = logging.getLogger(__name__)
 

@@ -31,8 +31,9 @@ from online_learner.secret import read_or_create
 from online_learner.settings import Settings
 from online_learner.stages import check_model
 from online_learner.store import Health, Store, open_store
-from serve_app import environment, logs, telemetry
+from serve_app import environment
 from serve_app.guardian import Guardian, is_alive, sweep
+from serve_app.telemetry import logs, ray_metrics
 
 READY_S = 120.0
 STOPS_S = 20.0  # Serve: what has not stopped then is killed
@@ -105,7 +106,7 @@ def running(
         tell("front door", ready=True)
         endpoint.write(settings.data_dir)
         stack.callback((settings.data_dir / NOTE).unlink, missing_ok=True)
-        stack.enter_context(telemetry.targets(settings.data_dir))
+        stack.enter_context(ray_metrics.targets(settings.data_dir))
         yield endpoint
 
 

@@ -31,7 +31,7 @@ from online_learner.settings import Settings
 from online_learner.stages import Stages
 from online_learner.store import Health, Store, open_store
 from online_learner.store.keys import Keys
-from serve_app import logs, spans, telemetry
+from serve_app.telemetry import logs, ray_metrics, spans
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Service:
         self.rooms: dict[str, Stages] = {}
         self.admissions: dict[str, Admission] = {}
         self.ingest = Ingest(store, keyring, self.admissions, settings.window_s)
-        self.teller = Teller(store, telemetry.export)
+        self.teller = Teller(store, ray_metrics.export)
         self._config_version = 0
         self._told: tuple[str, str, bool] | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}

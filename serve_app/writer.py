@@ -40,7 +40,7 @@ from online_learner.settings import ModelSpec
 from online_learner.stages import Stages
 from online_learner.store import Entry, Store, open_store
 from online_learner.store.keys import Keys
-from serve_app import logs, spans, telemetry
+from serve_app.telemetry import logs, ray_metrics, spans
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ class Writer:
         try:
             tally = await meter.turn_when_due(waiting=waiting)
             if tally:
-                telemetry.export(self.model, tally)
+                ray_metrics.export(self.model, tally)
                 await meter.roll_up_when_due()
                 self._uncounted = ""
         except Exception as error:

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from online_learner.metrics import METRICS
-from serve_app.metrics_page import QUESTIONS
-from serve_app.telemetry import TARGETS, exported
+from serve_app.telemetry.page import QUESTIONS
+from serve_app.telemetry.ray_metrics import TARGETS, exported
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 PROMETHEUS, GRAFANA = DEPLOY / "prometheus", DEPLOY / "grafana"

@@ -20,10 +20,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from online_learner.settings import Settings
-from serve_app import logs
 from serve_app.access import needs
 from serve_app.http import Guarded, endpoint
-from serve_app.logs import OURS, JsonLines, Logged, configure, join_serve, note
+from serve_app.telemetry import logs
+from serve_app.telemetry.logs import OURS, JsonLines, Logged, configure, join_serve, note
 
 FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 

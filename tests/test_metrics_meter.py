@@ -26,7 +26,7 @@ from online_learner.schema import Served, Step
 from online_learner.settings import Settings
 from online_learner.store import Store, open_store
 from online_learner.store.keys import Keys
-from serve_app import telemetry
+from serve_app.telemetry import ray_metrics
 from serve_app.writer import Writer
 
 OpenLoop = Callable[..., Awaitable[Loop]]
@@ -437,7 +437,7 @@ async def test_the_gatekeeper_counts_and_is_not_harmed(
     def export(model: str, tally: Tally) -> None:
         exported[model] += tally.total("learned_total")
 
-    monkeypatch.setattr(telemetry, "export", export)
+    monkeypatch.setattr(ray_metrics, "export", export)
     await config.publish(pages.store, pages.keyring, pages.settings)
     if broken:
         await pages.store.call("SET", "ol:{pages}:" + broken, "mine")

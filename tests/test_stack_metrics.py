@@ -16,8 +16,8 @@ from the_service import unused_port
 from the_stack import Stack
 
 from online_learner.store import Store
-from serve_app.metrics_page import QUESTIONS
-from serve_app.telemetry import TARGETS
+from serve_app.telemetry.page import QUESTIONS
+from serve_app.telemetry.ray_metrics import TARGETS
 
 pytestmark = [
     pytest.mark.ray,

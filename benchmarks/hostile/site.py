@@ -30,7 +30,7 @@ from online_learner.settings import Settings
 from online_learner.store import open_store
 from online_learner.store.embedded import EmbeddedServer
 from serve_app.gateway import create_app
-from serve_app.logs import OURS
+from serve_app.telemetry.logs import OURS
 
 START_S = 60.0
 ALWAYS = {"promotion": {"policy": "policies.promotion:Always"}}

@@ -11,7 +11,7 @@ from online_learner.ids import Address, entry_order
 from online_learner.ingest import Receipt
 from online_learner.stages import Stages
 from online_learner.store import Entry
-from serve_app import tracing
+from serve_app.telemetry import tracing
 
 MOST_IDS = 100  # of the feedback that one step learned
 

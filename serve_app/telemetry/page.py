@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from online_learner.metrics import METRICS, Metric
-from serve_app.telemetry import exported
+from serve_app.telemetry.ray_metrics import exported
 
 _P = "ray_online_learner_"
 
