@@ -46,6 +46,7 @@ from online_learner.requests import (
 from online_learner.schema import Prediction
 from online_learner.stages import Stages
 from serve_app.access import admitted, is_anonymous, needs
+from serve_app.api.operators import describe, operator_api
 from serve_app.cors import Cors
 from serve_app.http import (
     Guarded,
@@ -59,7 +60,6 @@ from serve_app.http import (
     told,
     wrong_method,
 )
-from serve_app.operator_api import describe, operator_api
 from serve_app.service import Service
 from serve_app.telemetry import spans, tracing
 from serve_app.telemetry.counting import (

@@ -39,6 +39,7 @@ READY_S = 120.0
 STOPS_S = 20.0  # Serve: what has not stopped then is killed
 SWEPT_S = 15.0  # a guardian that outlived the one before us takes less
 LOCK = "up.lock"
+_LEAST_BYTES = 1 << 20  # for what is written before the store says how much room there is
 _SCRATCH_BYTES = 13  # HAProxy takes 97 for a socket, less the names that Serve gives folders
 
 
@@ -76,13 +77,13 @@ def running(
     Raises
     ------
     ConfigError
-        A model's configuration cannot be used (a GPU that is not there, say), it runs already on
-        this `data_dir`, or the port is taken.
+        A model's configuration cannot be used (a GPU that is not there, say), `data_dir` cannot be
+        written to, it runs already there, or the port is taken.
     """
     settings = settings.absolute()
     logs.configure(settings)
     sys.path.insert(0, str(Path.cwd()))  # so that a learner beside the configuration is found
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make(settings.data_dir)
     with contextlib.ExitStack() as stack:
         folder = scratch() / f"ol-{secrets.token_hex(4)}"
         stack.enter_context(_only_one(settings.data_dir, folder))
@@ -108,6 +109,19 @@ def running(
         stack.callback((settings.data_dir / NOTE).unlink, missing_ok=True)
         stack.enter_context(ray_metrics.targets(settings.data_dir))
         yield endpoint
+
+
+def _make(data_dir: Path) -> None:
+    """Make the data directory, and see that there is room in it."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=data_dir) as probe:
+            probe.write(bytes(_LEAST_BYTES))
+    except OSError as error:
+        raise ConfigError(
+            f"{data_dir} cannot be written to ({error.strerror}): see `online-learner doctor`, or "
+            "give another data_dir"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from online_learner.metrics.report import funnel, report
 from online_learner.operate import operate
 from online_learner.schema import Aliases, Output, Said, Settled
 from online_learner.settings import Settings
-from serve_app.metrics_api import ModelMetrics
+from serve_app.api.metrics import ModelMetrics
 
 OpenLoop = Callable[..., Awaitable[Loop]]
 MakeSettings = Callable[..., Settings]

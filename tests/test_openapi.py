@@ -18,10 +18,10 @@ from benchmarks.hostile import site
 from benchmarks.hostile.site import Site
 from online_learner.auth import SCOPES
 from online_learner.errors import ServiceError
-from serve_app import replies
 from serve_app.access import declared, needs
+from serve_app.api import replies
+from serve_app.api.operators import describe
 from serve_app.gateway import create_app
-from serve_app.operator_api import describe
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from benchmarks.hostile.site import Site
 from online_learner.ids import model_hash
 from online_learner.learners.river import RiverLearner
 from online_learner.learners.state import pack_state
-from serve_app.examples import FILE
+from serve_app.api.examples import FILE
 
 ID = re.compile(r"[\w-]{50}")
 ALWAYS = {"promotion": {"policy": "policies.promotion:Always"}}

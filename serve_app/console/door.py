@@ -1,23 +1,30 @@
 """The door: a form that takes a key for the cookie of a session, and one that gives it back.
 
 Attempts are not counted: a key has 256 random bits, so that guessing leads nowhere, while a count
-would let anybody lock everybody out.
+would let anybody lock everybody out. A form of another site is refused: it would let a visitor in
+with a key that is not theirs, and have them work where somebody else looks on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from online_learner.auth import Credential
-from online_learner.errors import ServiceError, TooLarge, Unauthorized
+from online_learner.errors import (
+    Forbidden,
+    RequestTimeout,
+    ServiceError,
+    TooLarge,
+    Unauthorized,
+)
 from serve_app import session
 from serve_app.access import credential_of, needs
+from serve_app.api.sessions import cookie_flags
 from serve_app.session import COOKIE, Session
-from serve_app.session_api import cookie_flags
 
 MAX_FORM_BYTES = 4096
 PATIENCE_S = 10.0  # for a form to arrive
@@ -27,6 +34,8 @@ WRONG = "/?wrong=1"
 @needs("nothing")
 async def log_in(request: Request) -> Response:
     """Take the key of the form for a cookie; a wrong one leads back to the form."""
+    if not _is_ours(request):
+        raise Forbidden("this form is not ours: open the console itself, and log in there")
     service = request.app.state.service
     try:
         who = service.keychain.open(f"Bearer {await _field(request, 'key')}")
@@ -66,16 +75,37 @@ def visitor(request: Request) -> tuple[Credential, str | None] | None:
     return who, found.token(service.keyring)
 
 
+def _is_ours(request: Request) -> bool:
+    """Tell whether a form comes from a page of ours, or from no page at all.
+
+    Browsers say so, but over plain HTTP they name the origin only.
+    """
+    site, origin = (request.headers.get(name) for name in ("sec-fetch-site", "origin"))
+    if site is not None:
+        return site in {"same-origin", "none"}
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+
+
 async def _field(request: Request, name: str) -> str:
-    """Return a field of a form, empty where it is not there; raises `TooLarge`."""
-    size, parts = 0, []
-    async with asyncio.timeout(PATIENCE_S):
-        async for part in request.stream():
-            size += len(part)
-            if size > MAX_FORM_BYTES:
-                raise TooLarge(f"a form of over {MAX_FORM_BYTES} bytes is none of this page")
-            parts.append(part)
-    fields = parse_qs(b"".join(parts).decode("utf-8", "replace"))
+    """Return a field of a form, empty where it is not there.
+
+    Raises
+    ------
+    TooLarge
+        The form is longer than any of ours.
+    RequestTimeout
+        It has not arrived in time, or will not.
+    """
+    body = b""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_FORM_BYTES:
+                    raise TooLarge(f"a form of over {MAX_FORM_BYTES} bytes is none of this page")
+    except (TimeoutError, ClientDisconnect):
+        raise RequestTimeout("the form has not arrived: send it in one go") from None
+    fields = parse_qs(body.decode("utf-8", "replace"))
     return fields.get(name, [""])[0].strip()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from online_learner.schema import Version
-from serve_app.replies import VerdictEntry
+from serve_app.api.replies import VerdictEntry
 
 
 class WeightChange(BaseModel):

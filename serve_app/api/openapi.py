@@ -26,15 +26,15 @@ from online_learner.requests import (
     ScoreRequest,
     SeveralSignals,
 )
-from serve_app import replies
 from serve_app.access import Need, declared
+from serve_app.api import replies
+from serve_app.api.examples import add_examples
+from serve_app.api.metrics import ModelMetrics
+from serve_app.api.sessions import SessionInfo
+from serve_app.api.versions import BINARY, RegisterResponse
 from serve_app.console.replies import VersionDiff
-from serve_app.examples import add_examples
 from serve_app.http import PROBLEM
-from serve_app.metrics_api import ModelMetrics
 from serve_app.session import COOKIE, TOKEN_HEADER
-from serve_app.session_api import SessionInfo
-from serve_app.versions_api import BINARY, RegisterResponse
 
 Document: TypeAlias = dict[str, Any]
 Schemas: TypeAlias = dict[tuple[str, str, str], Document]  # by method, path, and `body` or `reply`

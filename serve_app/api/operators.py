@@ -23,15 +23,15 @@ from online_learner.requests.values import Count as Number
 from online_learner.requests.values import Name
 from online_learner.stages import Stages
 from serve_app.access import allowed, needs
+from serve_app.api.metrics import add_metrics
+from serve_app.api.openapi import document
+from serve_app.api.sessions import add_session
+from serve_app.api.versions import add_versions
 from serve_app.console import add_console
 from serve_app.http import body_of, defect, no_route, parse, problem, wrong_method
-from serve_app.metrics_api import add_metrics
-from serve_app.openapi import document
 from serve_app.pages import add_pages
 from serve_app.service import Service
-from serve_app.session_api import add_session
 from serve_app.stream import add_stream
-from serve_app.versions_api import add_versions
 
 
 class PromoteRequest(Schema):
