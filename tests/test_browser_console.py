@@ -40,6 +40,11 @@ MODELS: dict[str, dict[str, Any]] = {
     "rent": {"task": "regression", "learner": "river.linear_model:LinearRegression"},
 }
 
+SEEN = """(hidden) => {
+    Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Site]:
@@ -125,6 +130,44 @@ async def test_rolling_back_is_confirmed_first(
     await roll_back(watched.page)
     await expect(panel(watched.page, "verdicts").locator(".act.rollback").first).to_be_visible()
     assert (await traffic.get())["aliases"]["frozen"]
+
+
+async def test_the_focus_stays_where_it_is(
+    running: Site, open_page: Open, traffic: Traffic
+) -> None:
+    """Who goes by keyboard is not thrown out of a panel that is drawn anew."""
+    watched = await open_page()
+    page = watched.page
+    await log_in(watched, running.url, running.key, "mail")
+    await expect(page.locator("html")).to_have_attribute("data-ready", "")
+    await page.locator("#details-traffic > summary").focus()
+    await page.evaluate("document.querySelector('[data-panel=funnel]').dataset.old = ''")
+    await traffic.step()
+    await expect(page.locator("[data-panel=funnel]:not([data-old])")).to_be_visible()
+    await expect(page.locator("#details-traffic > summary")).to_be_focused()
+
+
+async def test_another_tab_may_log_in_anew(running: Site, open_page: Open) -> None:
+    """A page of the session before goes on with the new one, whose token it asks for."""
+    watched = await open_page()
+    page = watched.page
+    await log_in(watched, running.url, running.key, "mail")
+    await expect(page.locator("html")).to_have_attribute("data-ready", "")
+    await page.context.request.post(f"{running.url}/login", form={"key": running.key})
+    watched.allowed.append("403")
+    await panel(page, "versions").locator("[data-operate=freeze], [data-operate=thaw]").click()
+    await expect(page.locator("#confirm-what")).to_contain_text("by hand")
+
+
+async def test_a_tab_that_is_not_seen_holds_no_connection(running: Site, open_page: Open) -> None:
+    """Browsers have few connections for all their tabs: one in the background leaves them alone."""
+    watched = await open_page()
+    page = watched.page
+    await log_in(watched, running.url, running.key, "mail")
+    await expect(page.locator("#live[data-state=live]")).to_be_visible()
+    for hidden, event in ((True, "requestfailed"), (False, "request")):
+        async with page.expect_event(event, lambda request: "/v1/stream" in request.url):
+            await page.evaluate(SEEN, hidden)
 
 
 async def test_events_leave_nothing_behind(

@@ -9,6 +9,7 @@ import html
 import importlib
 import json
 import re
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -24,7 +25,8 @@ from online_learner.metrics.meter import Meter
 from online_learner.registry import Registry
 from online_learner.settings import Settings
 from online_learner.store import open_store
-from serve_app.console import assets, charts, words
+from serve_app.console import assets, charts, door, routes, words
+from serve_app.console import panels as panels_
 from serve_app.console.page import POLICY
 from serve_app.console.reports import Reports
 from serve_app.console.scene import PANELS
@@ -138,6 +140,39 @@ def test_a_wrong_key_does_not(service: Any, bare: httpx2.Client, sent: str) -> N
     assert "This key lets nobody in" in text(page)
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site", "origin": "{}"}, 403),
+        ({"origin": "http://elsewhere.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "same-origin", "origin": "https://proxy.example"}, 303),
+        ({"origin": "{}"}, 303),
+    ],
+)
+def test_a_form_of_another_site_lets_nobody_in(
+    service: Any, bare: httpx2.Client, sent: dict[str, str], status: int
+) -> None:
+    """No other site gets its visitors a session here, not even with a good key: only our form."""
+    headers = {name: value.format(service.url) for name, value in sent.items()}
+    reply = bare.post("/login", data={"key": service.key}, headers=headers)
+    assert reply.status_code == status
+    assert ("set-cookie" in reply.headers) == (status == 303)
+
+
+def test_a_form_that_does_not_arrive_is_wrong(
+    service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sends half a form is not waited for, and is no defect of the server."""
+    monkeypatch.setattr(door, "PATIENCE_S", 0.05)
+    head = b"POST /login HTTP/1.1\r\nhost: here\r\ncontent-length: 100\r\n\r\nkey="
+    with socket.create_connection(("127.0.0.1", httpx2.URL(service.url).port)) as slow:
+        slow.settimeout(10)
+        slow.sendall(head)
+        assert slow.recv(1000).startswith(b"HTTP/1.1 303 ")
+
+
 def test_a_session_ends_with_its_token_only(service: Any, bare: httpx2.Client) -> None:
     """The form to leave carries the session's token; a post without it ends nothing."""
     bare.post("/login", data={"key": service.key})
@@ -182,7 +217,7 @@ def test_the_browser_is_told_to_trust_nothing_else(service: Any, http: httpx2.Cl
     for reply in replies:
         assert reply.headers["content-security-policy"] == POLICY
         assert reply.headers["x-frame-options"] == "DENY"
-        assert reply.headers["referrer-policy"] == "no-referrer"
+        assert reply.headers["referrer-policy"] == "same-origin"
         assert reply.headers["cache-control"] == "no-store"
     assert "unsafe" not in POLICY
 
@@ -418,6 +453,19 @@ async def test_an_auditor_labels_what_waits(used: Any, eventually: Poll) -> None
         assert waiting not in http.get("/console/web/queue").text
 
 
+async def test_who_labels_sees_the_options(used: Any, eventually: Poll) -> None:
+    """Of a ranking the options stand there as they were sent, not only their names."""
+    key = await key_of(used, eventually, "ranker", *auth.AUDITOR)
+    with used.client() as http:
+        sent = {
+            "features": {"query": "x"},
+            "options": [{"id": "a", "features": {"title": "Zebra"}}],
+        }
+        http.post("/v1/models/pages/predict", json=sent).raise_for_status()
+    with used.client(key) as http:
+        assert "Zebra" in text(http.get("/console/pages/queue").text)
+
+
 def test_what_was_decided_is_marked_at_once(used: Any) -> None:
     """A promotion stands in the verdicts, the chart's marks and the tree, in the next drawing."""
     with used.client() as http:
@@ -485,14 +533,74 @@ async def test_a_report_is_shared(loop: Loop, open_loop: Callable[..., Awaitable
     assert await reports.of((await open_loop()).stages("web")) is not first
 
 
+def test_each_panel_is_drawn_once(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a panel is named in a request, it is no more work."""
+    drawn: list[str] = []
+
+    def render(template: str, **shown: Any) -> str:
+        drawn.append(template)
+        return really(template, **shown)
+
+    really = panels_.render
+    monkeypatch.setattr(panels_, "render", render)
+    with service.client() as http:
+        http.get(f"/console/web/{','.join(['tiles', 'funnel'] * 50)}").raise_for_status()
+    assert drawn == ["panels/tiles", "panels/funnel"]
+
+
+async def test_versions_are_compared_one_pair_at_a_time(
+    service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers in a hurry do not fill the memory of what answers with weights."""
+    at_once, most = 0, 0
+
+    async def counted(*asked: Any) -> dict[str, Any]:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        try:
+            return await versus(*asked)
+        finally:
+            at_once -= 1
+
+    monkeypatch.setattr(routes, "versus", counted)
+    headers = bearer(service.key)
+    async with httpx2.AsyncClient(base_url=service.url, headers=headers, verify=False) as http:
+        path = "/v1/models/web/versions/0/diff/0"
+        replies = await asyncio.gather(*(http.get(path) for _ in range(8)))
+    assert [reply.status_code for reply in replies] == [200] * 8
+    assert most == 1
+
+
+def test_a_damaged_champion_is_said(start_service: Callable[..., Any]) -> None:
+    """The page comes all the same, and names what is damaged; so do panels and diffs."""
+    service = start_service(web={}, topic={})
+
+    async def damage() -> None:
+        async with await open_store(service.server.url) as store:
+            registry = Registry(store, Keyring.load(service.data_dir), "web")
+            await store.call("HSET", registry.keys.version(0), "meta", b"{}")
+
+    asyncio.run(damage())
+    with service.client() as http:
+        page = http.get("/?model=web").text
+        assert re.search("version 0 of 'web' carries no valid seal", text(page))
+        assert panels(page) == {}
+        for path in ("tiles", "diff/0/0"):
+            problem(http.get(f"/console/web/{path}"), 503, "not_ready")
+        assert list(panels(http.get("/?model=topic").text)) == list(PANELS)
+
+
 def test_a_store_that_is_away_is_said(start_service: Callable[..., Any]) -> None:
-    """The page comes all the same, without panels, and says what to do."""
+    """The page comes all the same, without panels, says what to do, and looks again by itself."""
     service = start_service(web={})
     with service.client() as http:
         service.server.stop()
         page = http.get("/").text
     assert panels(page) == {}
     assert "online-learner doctor" in page
+    assert '<meta http-equiv="refresh"' in page
+    assert "console.js" not in page
 
 
 @pytest.mark.parametrize("module", [words, charts])

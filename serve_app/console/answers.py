@@ -19,21 +19,17 @@ def question(room: Stages, record: Prediction, prediction_id: str) -> dict[str, 
     Returns
     -------
     `kinds`, those that mean something for the task; `labels`, as they are sent; `shown`, what could
-    be chosen from: names, texts, and values as they are sent; `categories` and `events`.
+    be chosen from: names, and values as they are sent; `categories` and `events`.
     """
     named = {label_key(label): label for label in labels(room, record)}
     shown = [] if record.withheld else record.shown()
-    texts = {option.id: option.features for option in record.options}
     return {
         "prediction_id": prediction_id,
         "task": room.spec.task,
         "kinds": room.signals.kinds(),
         "labels": list(named.values()),
         "open": room.spec.labels is None,
-        "shown": [
-            {"name": name, "value": named.get(name, name), "features": texts.get(name)}
-            for name in shown
-        ],
+        "shown": [{"name": name, "value": named.get(name, name)} for name in shown],
         "categories": list(room.spec.categories),
         "events": EVENTS,
     }

@@ -19,7 +19,7 @@ HEADERS = {
     "content-security-policy": POLICY,
     "x-frame-options": "DENY",
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with none at all, our own forms would name no origin
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",
 }

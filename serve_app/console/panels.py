@@ -27,17 +27,13 @@ async def draw(scene: Scene, names: Iterable[str]) -> dict[str, str]:
     Raises
     ------
     Unavailable
-        The store does not answer.
+        The store does not answer, or what it keeps is damaged.
     """
-    wanted = list(names)
+    wanted = list(dict.fromkeys(names))
     found = await read(scene, wanted)
     shared = {"scene": scene, "model": scene.model, "now": time.time(), **found}
-    parts = {name: _PANELS.get(name, _nothing)(scene, shared) for name in wanted}
+    parts = {name: _PANELS[name](scene, shared) for name in wanted}
     return {name: render(f"panels/{name}", **shared, **parts[name]) for name in wanted}
-
-
-def _nothing(scene: Scene, found: Shown) -> Shown:
-    return {}
 
 
 def _tiles(scene: Scene, found: Shown) -> Shown:
@@ -51,12 +47,9 @@ def _tiles(scene: Scene, found: Shown) -> Shown:
 
 def since(found: Mapping[str, Any]) -> float | None:
     """Return when the one that answers now began to, in seconds since 1970."""
-    number = found["status"].get("version")
-    for verdict in found["verdicts"]:
-        if verdict["action"] in WHO_ANSWERS - {"freeze", "thaw"}:
-            return float(verdict["at"])
-    cut = [version["cut_at"] for version in found["versions"] if version["version"] == number]
-    return cut[0] if cut else None
+    moved = (v["at"] for v in found["verdicts"] if v["action"] in WHO_ANSWERS - {"freeze", "thaw"})
+    at: float | None = next(moved, found["status"].get("cut_at"))
+    return at
 
 
 def troubles(status: Mapping[str, Any]) -> Iterable[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import Depends, FastAPI, Request, Response
 
@@ -17,7 +19,7 @@ from serve_app.console.answers import question
 from serve_app.console.page import render, reply
 from serve_app.console.panels import draw
 from serve_app.console.reports import Reports
-from serve_app.console.scene import PANELS, Scene
+from serve_app.console.scene import PANELS, Scene, undamaged
 from serve_app.service import Service
 
 Reader = Annotated[Credential, allowed("read")]
@@ -31,11 +33,21 @@ def _room(request: Request, model: str) -> Stages:
 Room = Annotated[Stages, Depends(_room)]
 
 
+Comparer: TypeAlias = Callable[[Stages, int, int], Awaitable[dict[str, Any]]]
+
+
 def add_console(app: FastAPI) -> None:
     """Add the routes."""
-    reports = Reports()
+    reports, comparing = Reports(), asyncio.Lock()
+
+    async def compare(room: Stages, first: int, second: int) -> dict[str, Any]:
+        """Compare two versions, one pair at a time: both are in memory, next to what answers."""
+        async with comparing:
+            with undamaged():
+                return await versus(room.registry, room.learner, first, second)
+
     _page(app, reports)
-    _parts(app, reports)
+    _parts(app, reports, compare)
     app.get("/static/{name}", response_class=Response)(assets.asset)
     app.post("/login", status_code=303, response_class=Response)(door.log_in)
     app.post("/logout", status_code=303, response_class=Response)(door.log_out)
@@ -43,7 +55,7 @@ def add_console(app: FastAPI) -> None:
     @app.get("/v1/models/{model}/versions/{first}/diff/{second}")
     async def diff(_: Reader, room: Room, first: int, second: int) -> dict[str, Any]:
         """Tell what differs between two versions: what they learned, what was decided, weights."""
-        return await versus(room.registry, room.learner, first, second)
+        return await compare(room, first, second)
 
 
 def _page(app: FastAPI, reports: Reports) -> None:
@@ -64,7 +76,7 @@ def _page(app: FastAPI, reports: Reports) -> None:
             return reply(render("bare", **shown))
         model = asked.get("model") or next(iter(rooms))
         room = rooms.get(model) or next(iter(rooms.values()))
-        scene = Scene(service, room, who, reports, csrf_token)
+        scene = Scene(service, room, who, reports)
         return await _whole(scene, shown | {"unknown": model not in rooms})
 
 
@@ -76,7 +88,7 @@ async def _whole(scene: Scene, shown: dict[str, Any]) -> Response:
     return reply(render("page", **shown | {"model": scene.model, "panels": panels, "down": down}))
 
 
-def _parts(app: FastAPI, reports: Reports) -> None:
+def _parts(app: FastAPI, reports: Reports, compare: Comparer) -> None:
     @app.get("/console/{model}/{panels}", response_class=Response)
     async def parts(who: Reader, request: Request, room: Room, panels: str) -> Response:
         """Draw panels of a model anew; several names stand with commas between them."""
@@ -99,4 +111,4 @@ def _parts(app: FastAPI, reports: Reports) -> None:
     @app.get("/console/{model}/diff/{first}/{second}", response_class=Response)
     async def diff_part(who: Reader, room: Room, first: int, second: int) -> Response:
         """Show what differs between two versions."""
-        return reply(render("diff", diff=await versus(room.registry, room.learner, first, second)))
+        return reply(render("diff", diff=await compare(room, first, second)))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from online_learner import explain, lane
 from online_learner.auth import Credential
+from online_learner.errors import StateError, Unavailable
 from online_learner.schema import Prediction
 from online_learner.stages import Stages
 from serve_app.console.reports import Reports
@@ -22,19 +24,12 @@ QUEUED = 20
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One model, and who looks at it.
-
-    Parameters
-    ----------
-    csrf_token
-        Of the session; None for a key.
-    """
+    """One model, and who looks at it."""
 
     service: Service
     room: Stages
     who: Credential
     reports: Reports
-    csrf_token: str | None = None
 
     @property
     def model(self) -> str:
@@ -50,18 +45,33 @@ Source: TypeAlias = Callable[[Scene], Awaitable[Any]]
 
 
 async def read(scene: Scene, panels: Iterable[str]) -> dict[str, Any]:
-    """Return all that some panels show, by the name of its source."""
+    """Return all that some panels show, by the name of its source; raises `Unavailable`."""
     names = sorted({"status"}.union(*(PANELS[panel] for panel in panels)))
-    found = await asyncio.gather(*(_SOURCES[name](scene) for name in names))
+    with undamaged():
+        found = await asyncio.gather(*(_SOURCES[name](scene) for name in names))
     return dict(zip(names, found, strict=True))
+
+
+@contextlib.contextmanager
+def undamaged() -> Iterator[None]:
+    """Raise `Unavailable` where something that is kept turns out to be damaged: it says what."""
+    try:
+        yield
+    except StateError as error:
+        raise Unavailable(f"{error}: see `online-learner doctor`", code="not_ready") from None
 
 
 async def _status(scene: Scene) -> dict[str, Any]:
     registry = scene.room.registry
     found = await explain.status(registry, scene.room.policy, now=time.time())
     published = await registry.published()
-    health = scene.service.store.health.describe()
-    return {**found, **health, "committed_at": None if published is None else published.at}
+    champion = await registry.version(found["version"]) if found["ready"] else None
+    return {
+        **found,
+        **scene.service.store.health.describe(),
+        "committed_at": None if published is None else published.at,
+        "cut_at": None if champion is None else champion.cut_at,
+    }
 
 
 async def _verdicts(scene: Scene) -> list[dict[str, Any]]:
@@ -105,7 +115,7 @@ _SOURCES: dict[str, Source] = {
 
 # In the order of the page.
 PANELS: dict[str, tuple[str, ...]] = {
-    "tiles": ("report", "verdicts", "versions"),
+    "tiles": ("report", "verdicts"),
     "score": ("report", "verdicts"),
     "verdicts": ("verdicts",),
     "funnel": ("report",),

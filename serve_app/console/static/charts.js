@@ -102,7 +102,7 @@ function options(host, shape) {
     font: "11px system-ui" };
   return {
     width: host.clientWidth, height: host.clientHeight - 34, series: shape.series, bands: shape.bands,
-    axes: [{ ...axis, values: times, space: 70 }, { ...axis, size: 52, values: (_, ticks) => ticks.map((v) => `${v}${shape.unit}`) }],
+    axes: [{ ...axis, size: 28, values: times, space: 70 }, { ...axis, size: 52, values: (_, ticks) => ticks.map((v) => `${v}${shape.unit}`) }],
     scales: shape.range ? { y: { range: () => plots.get(host.id)?.range ?? shape.range } } : {},
     cursor: { drag: { x: false, y: false } }, hooks: { draw: [drawMarks] },
   };

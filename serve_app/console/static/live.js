@@ -22,20 +22,23 @@ export class Live {
     this.stale = new Set();
     this.drawn = {};
     this.held = {}; // panel -> whether it may be replaced now
-    this.after = ""; // the last event's id
     this.timer = 0;
     this.busy = false;
+    this.lost = false;
     this.connect();
     setInterval(() => this.mark(["tiles"]), TICK_MS);
     document.addEventListener("visibilitychange", () => {
-      if (!document.hidden) this.mark(Object.keys(STALE));
+      this.lost = true;
+      if (document.hidden) this.source?.close(); // a browser has few connections for all its tabs
+      else this.connect();
     });
   }
 
   connect() {
-    const after = this.after && `&after=${encodeURIComponent(this.after)}`;
+    if (document.hidden) return;
+    this.source?.close();
     const model = encodeURIComponent(this.page.model);
-    this.source = new EventSource(`/v1/stream?model=${model}&events=${EVENTS}${after}`);
+    this.source = new EventSource(`/v1/stream?model=${model}&events=${EVENTS}`);
     this.source.onopen = () => {
       if (this.lost) this.mark(Object.keys(STALE));
       this.lost = false;
@@ -43,8 +46,7 @@ export class Live {
     };
     this.source.onerror = () => this.broken();
     for (const kind of EVENTS.split(",")) {
-      this.source.addEventListener(kind, (event) => {
-        this.after = event.lastEventId || this.after;
+      this.source.addEventListener(kind, () => {
         this.mark(Object.keys(STALE).filter((name) => STALE[name][0].includes(kind)), AT_ONCE.has(kind));
       });
     }
@@ -121,17 +123,30 @@ export class Live {
       const old = this.page.panel(fresh.dataset.panel);
       if (!old) continue;
       carry(old, fresh);
+      const focus = focused(old);
       this.charts.keep(old, fresh);
-      const focus = old.contains(document.activeElement) ? document.activeElement.id : "";
       const scrolls = [...old.querySelectorAll(".scroll, .decided")].map((part) => part.scrollTop);
       old.replaceWith(fresh);
       [...fresh.querySelectorAll(".scroll, .decided")].forEach((part, n) => { part.scrollTop = scrolls[n] ?? 0; });
       this.page.enable(fresh);
       this.charts.draw(fresh);
-      if (focus) document.getElementById(focus)?.focus({ preventScroll: true });
+      focus(fresh);
       document.dispatchEvent(new CustomEvent("learner:drawn", { detail: fresh.dataset.panel }));
     }
   }
+}
+
+/** Return what puts the focus where it is now, in the panel that takes this one's place. */
+function focused(old) {
+  const at = document.activeElement;
+  const stops = (panel) => [panel, ...panel.querySelectorAll("a, button, input, select, textarea, summary, [tabindex]")];
+  const place = stops(old).indexOf(at);
+  return (fresh) => {
+    if (place < 0) return;
+    if (place === 0) fresh.tabIndex = -1;
+    const next = at.id ? document.getElementById(at.id) : stops(fresh)[place];
+    next?.focus({ preventScroll: true });
+  };
 }
 
 /** Keep open what was opened. */

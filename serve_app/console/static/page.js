@@ -8,17 +8,27 @@ export const find = (selector, root = document) => root.querySelector(selector);
 export const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 export const panel = (name) => find(`[data-panel="${name}"]`);
 
+let token = meta("csrf-token");
+
 /** Ask the service; throws an Error with its own words. What is sent is JSON. */
 export async function ask(method, url, body, options = {}) {
-  const headers = { "x-csrf-token": meta("csrf-token") };
-  if (body !== undefined) headers["content-type"] = "application/json";
-  const sent = body === undefined ? undefined : JSON.stringify(body);
-  const reply = await fetch(url, { method, headers, body: sent, ...options });
+  const send = () => fetch(url, { method, body: body && JSON.stringify(body), ...options,
+    headers: { "x-csrf-token": token, ...(body && { "content-type": "application/json" }) } });
+  let reply = await send();
+  if (reply.status === 403 && await renewed()) reply = await send();
   if (reply.status === 401) location.assign("/");
   const text = await reply.text();
   const isJson = (reply.headers.get("content-type") ?? "").includes("json");
   if (!reply.ok) throw new Error(isJson ? reason(JSON.parse(text)) : `status ${reply.status}`);
   return isJson ? JSON.parse(text) : text;
+}
+
+/** Tell whether there is another session than when the page was loaded: another tab logged in. */
+async function renewed() {
+  const was = token;
+  const reply = await fetch("/v1/session");
+  if (reply.ok) token = (await reply.json()).csrf_token ?? "";
+  return token !== was;
 }
 
 function reason(problem) {

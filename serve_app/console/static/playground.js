@@ -65,7 +65,9 @@ export function start(page) {
     if (data.typed) {
       const text = document.getElementById(data.typed).value;
       if (text.trim() === "") return document.getElementById(data.typed).focus();
-      return { kind: "correction", value: data.type === "number" ? Number(text) : text };
+      const right = data.type === "number" ? Number(text) : text;
+      if (Number.isNaN(right)) return page.say(`${text} is no number.`);
+      return { kind: "correction", value: right };
     }
   }
 

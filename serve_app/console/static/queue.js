@@ -16,7 +16,7 @@ export function start(page, live) {
   live.held.queue = () => Boolean(at() && !settled(at())) || past.some((item) => item.signal && !item.sent);
 
   function begin() {
-    ahead = Date.now() / 1000 - Number(page.panel("queue").dataset.live);
+    ahead = Date.now() / 1000 - Number(page.panel("queue").dataset.now);
     page.find("#queue-cards")?.setAttribute("data-one", "");
     cards().filter((card) => done.has(card.dataset.prediction)).forEach((card) => card.remove());
     past = past.filter((item) => item.signal && !item.sent);
