@@ -588,6 +588,7 @@ def test_a_damaged_champion_is_said(start_service: Callable[..., Any]) -> None:
         assert panels(page) == {}
         for path in ("tiles", "diff/0/0"):
             problem(http.get(f"/console/web/{path}"), 503, "not_ready")
+        problem(http.get("/v1/models/web"), 503, "not_ready")
         assert list(panels(http.get("/?model=topic").text)) == list(PANELS)
 
 

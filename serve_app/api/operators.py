@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Match
 
 from online_learner import explain, lane, operate, release
 from online_learner.auth import Credential
-from online_learner.errors import Invalid, ServiceError, json_pointer
+from online_learner.errors import Invalid, ServiceError, StateError, Unavailable, json_pointer
 from online_learner.explain.signals import find
 from online_learner.requests import KINDS
 from online_learner.requests import Request as Schema
@@ -74,6 +74,7 @@ def operator_api() -> FastAPI:
         title="Online learner", version="1", docs_url=None, redoc_url=None, openapi_url=None
     )
     app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(StateError, _damaged)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _defect)
@@ -320,6 +321,10 @@ _BODIES: dict[str, Any] = {
 async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
     return problem(error, request)
+
+
+async def _damaged(request: Request, error: Exception) -> Response:
+    return problem(Unavailable(f"{error}: see `online-learner doctor`", code="not_ready"), request)
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
