@@ -76,6 +76,14 @@ class ManualClock:
         self.now += seconds
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs on a Ray of its own or on the shared one, so that it can be left for later."""
+    for item in items:
+        if {"stack", "cluster"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.ray)
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):

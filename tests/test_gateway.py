@@ -337,7 +337,7 @@ def test_an_unknown_route_is_a_problem(http: httpx2.Client, path: str) -> None:
         ("GET", "/v1/feedback"),
         ("GET", "/v1/models/web/predict"),
         ("DELETE", "/v1/models"),
-        ("POST", "/v1/models/web/versions"),
+        ("POST", "/v1/models/web/verdicts"),
         ("GET", "/v1/models/web/promote"),
         ("POST", "/livez"),
     ],

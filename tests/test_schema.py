@@ -145,7 +145,7 @@ def test_a_fine_value_arrives_as_it_was_sent(text: str, value: Any) -> None:
         b"spam",
         1j,
         (1,),
-        object(),
+        pytest.param(object(), id="an object"),
         "\ud800",
         "a\udfff",
     ],
