@@ -67,13 +67,14 @@ def sweep(token: str, folder: Path) -> None:
     """End all processes that carry the mark, but this one, and remove their folder."""
     for _ in range(_SWEEPS):
         found = [pid for pid in marked(token) if pid != os.getpid()]
-        if not found:
-            break
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if not found:
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():  # else one that is about to show its mark has written there
+                return
         time.sleep(0.1)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_alive(pid: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import importlib
 import io
 import logging
 import os
@@ -18,10 +17,10 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from online_learner import auth, config
 from online_learner.errors import ConfigError, Unavailable
@@ -32,11 +31,11 @@ from online_learner.settings import Settings
 from online_learner.stages import check_model
 from online_learner.store import Health, Store, open_store
 from serve_app import environment
+from serve_app.ending import stop
 from serve_app.guardian import Guardian, is_alive, sweep
 from serve_app.telemetry import logs, ray_metrics
 
 READY_S = 120.0
-STOPS_S = 20.0  # Serve: what has not stopped then is killed
 SWEPT_S = 15.0  # a guardian that outlived the one before us takes less
 LOCK = "up.lock"
 _LEAST_BYTES = 1 << 20  # for what is written before the store says how much room there is
@@ -249,7 +248,7 @@ def _ray(settings: Settings, folder: Path, host: str, port: int, tell: Tell) -> 
                 yield
         finally:
             with contextlib.redirect_stdout(log_file), contextlib.redirect_stderr(log_file):
-                _stop()
+                stop()
 
 
 class _WithoutRay(io.TextIOBase):
@@ -296,10 +295,14 @@ def _deploy(settings: Settings, folder: Path, host: str, port: int, tell: Tell) 
         resources=_custom(settings),
         object_store_memory=80 << 20,
         namespace="serve",
-        _temp_dir=str(folder),
+        _temp_dir=str(folder / "r"),  # Ray lets everybody write there: what is above keeps them out
     )
     signal.signal(signal.SIGTERM, handler)  # Ray has set its own
-    serve.start(http_options={"host": host, "port": port}, logging_config=QUIET)
+    try:
+        serve.start(http_options={"host": host, "port": port}, logging_config=QUIET)
+    except Exception:
+        _check_port(host, port)  # somebody may have been quicker
+        raise
     tell("Ray", ready=True)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     place = (settings.store, str(settings.data_dir))
@@ -351,42 +354,6 @@ def _wait_for(applications: list[str], tell: Tell) -> None:
                 tell(name, ready=True)
         pending = [name for name in pending if found[name].status != "RUNNING"]
         time.sleep(0.05)
-
-
-def _stop() -> None:
-    ray: Any = sys.modules.get("ray")
-    if ray is None or not ray.is_initialized():
-        return
-    shutdown: Any = importlib.import_module("ray.serve").shutdown
-    helper = threading.Thread(target=_quietly, args=(shutdown,), daemon=True)
-    helper.start()
-    deadline = time.monotonic() + STOPS_S
-    while helper.is_alive() and _control_plane_answers() and time.monotonic() < deadline:
-        helper.join(0.1)
-    if not helper.is_alive() and _control_plane_answers():
-        ray.shutdown()
-
-
-def _quietly(work: Callable[[], None]) -> None:
-    with contextlib.suppress(Exception):
-        work()
-
-
-def _control_plane_answers() -> bool:
-    """Tell whether Ray still runs: a signal to all of our group, or session, reaches it as well."""
-    ray: Any = sys.modules["ray"]
-    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1.0):
-        return True
-    return False
-
-
-def leave() -> None:
-    """End this process here and now where Ray ended before it: its own exit would wait for it."""
-    ray: Any = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized():
-        sys.stdout.flush()
-        os._exit(0)
 
 
 def _wait_until_ready(url: str) -> None:

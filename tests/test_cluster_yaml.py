@@ -70,6 +70,23 @@ def test_a_typo_in_cluster_yaml_is_refused(
         validate_config(prepare_config(cluster | typo))
 
 
+def test_each_node_has_a_python_that_is_new_enough(cluster: dict[str, Any]) -> None:
+    """No node gets the image that Ray chooses, whose Python is older than what we need."""
+    for kind in cluster["available_node_types"].values():
+        assert kind["node_config"]["ImageId"] in ("IMAGE", "GPU_IMAGE")
+        [disk] = kind["node_config"]["BlockDeviceMappings"]
+        assert disk["Ebs"]["VolumeSize"] >= 32
+    assert "python3-venv" in " ".join(cluster["setup_commands"])
+
+
+def test_who_deploys_has_the_token() -> None:
+    """The command that deploys gets the secrets first: the dashboard asks for the token."""
+    head, _, _ = (ROOT / "cluster.yaml").read_text().partition("cluster_name")
+    [command] = re.findall(r"ray exec cluster.yaml '([^']*)'", head.replace("\n#", ""))
+    assert ". ./cluster.env && RAY_AUTH_MODE=token" in command
+    assert command.split()[-3:] == [".venv/bin/serve", "deploy", "serve_app/serve.yaml"]
+
+
 @pytest.mark.parametrize("role", ["head", "worker"])
 def test_each_node_knows_of_haproxy_before_ray_starts(cluster: dict[str, Any], role: str) -> None:
     """On every node the variables and the secrets are exported before `ray start`."""
@@ -162,7 +179,7 @@ def test_every_pod_has_the_variables_and_the_secrets(
 ) -> None:
     """Head and workers start with the fast ingress; what is secret is in a Secret, and not here."""
     variables, service = kuberay
-    assert HAPROXY.items() <= variables["data"].items()
+    assert (HAPROXY | {"RAY_AUTH_MODE": "token"}).items() <= variables["data"].items()
     assert all(isinstance(value, str) for value in variables["data"].values())
     assert not {"REDIS_URL", "OL_SECRET", "OL_API_KEY", "OL_STORE"} & set(variables["data"])
     name = variables["metadata"]["name"]

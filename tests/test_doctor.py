@@ -210,6 +210,18 @@ def test_doctor_finds_processes_that_outlived_their_up(temporary: Path) -> None:
     assert list(leftovers(temporary / "data", running=False)) == []
 
 
+def test_a_cure_may_be_pasted(temporary: Path) -> None:
+    """A path with blanks is quoted: the cure removes what it names, and nothing else."""
+    data_dir, other = temporary / "my data", temporary / "my"
+    data_dir.mkdir()
+    other.touch()
+    Note("http://x", "ol_x", "unix:///x", 1).write(data_dir)
+    [finding] = leftovers(data_dir, running=False)
+    subprocess.run(["sh", "-c", finding.cure], check=True)
+    assert list(leftovers(data_dir, running=False)) == []
+    assert other.exists()
+
+
 def test_doctor_finds_the_lock_of_one_that_was_killed(temporary: Path) -> None:
     """What still stands in a lock that nobody holds tells of a kill; `up` is the cure."""
     (temporary / LOCK).write_text(f"1234 {temporary}/ol-0badcafe")
@@ -293,6 +305,16 @@ def test_doctor_sees_a_ray_that_ray_start_made(raylet: tuple[Path, int]) -> None
     assert "on every node" in version.cure
     [opened] = [finding for finding in told(found, "network") if str(port) in finding.message]
     assert opened.level in ("warning", "problem")
+
+
+def test_a_node_of_a_cluster_may_have_its_front_door(
+    raylet: tuple[Path, int], tmp_path: Path
+) -> None:
+    """Where a Ray that `ray start` made runs, the port in use is its own, and no problem."""
+    _, port = raylet
+    settings = Settings.parse({"data_dir": tmp_path / "data", "models": {}})
+    found = list(doctor.examine(settings, host="127.0.0.1", port=port))
+    assert told(found, "port") == []
 
 
 def test_doctor_says_when_ray_is_newer_than_tested(monkeypatch: pytest.MonkeyPatch) -> None:

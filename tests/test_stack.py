@@ -297,7 +297,8 @@ def test_the_plain_profile_works_and_leaves_nothing(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """On Ray's own proxy, beside another cluster, the loop runs; Ctrl-C leaves nothing."""
-    running = start(tmp_path_factory.mktemp("plain"), "plain")
+    models = {"eager": MODELS["eager"]}
+    running = start(tmp_path_factory.mktemp("plain"), "plain", models)
     try:
         headers = bearer(running.key)
         with httpx2.Client(base_url=running.url, headers=headers, timeout=15.0) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from html import escape
@@ -273,18 +274,28 @@ async def test_being_shown_is_told_once(
 async def test_a_bad_answer_is_asked_about(
     shop: Shop, open_page: Open, eventually: Eventually
 ) -> None:
-    """After a thumbs-down, reasons and a comment go with it, in one signal."""
+    """After a thumbs-down, reasons and a comment go with it, in one signal, however slowly."""
     prediction_id = shop.answer()
     reasons = json.dumps(["off_topic", ["too_long", "Too long"]])
-    watched = await open_page(shop.page(shop.tag(prediction_id, "thumbs", reasons=reasons)))
-    page = watched.page
+    asked = shop.tag(prediction_id, "thumbs", reasons=reasons)
+    no = shop.tag(shop.answer(), "labels", labels='[[false, "No"]]')  # a label, and no reproach
+    watched = await open_page()
+    watched.allowed, page = ["the server responded with a status of 422"], watched.page
+    await page.clock.install()
+    await page.goto(shop.page(asked, no))
+    await page.get_by_role("button", name="No", exact=True).click()
     await page.get_by_role("button", name="Bad").click()
+    await expect(page.get_by_label("Comment")).to_have_count(1)
+    await page.clock.run_for(20_000)
     await page.get_by_label("Too long").check()
+    await page.clock.run_for(20_000)
     await page.get_by_label("Comment").fill("I asked <b>for</b> less")
     await page.get_by_role("button", name="Send").click()
-    await expect(page.get_by_role("status")).to_have_text(THANKS)
+    await expect(page.get_by_role("status").first).to_have_text(THANKS)
+    await expect(page.get_by_label("Comment")).to_have_count(0)
     await eventually(lambda: shop.explicit(prediction_id))
-    [signal], [sent] = shop.explicit(prediction_id), _explicit(watched)
+    [signal] = shop.explicit(prediction_id)
+    [sent] = [post for post in _explicit(watched) if post["prediction_id"] == prediction_id]
     assert (signal["value"], signal["comment"]) == (False, "I asked <b>for</b> less")
     assert sent["reasons"] == ["too_long"]
 
@@ -346,6 +357,37 @@ async def test_what_does_not_arrive_is_sent_again(
     await page.clock.run_for(4_000)
     await expect(page.get_by_role("status")).to_have_text(THANKS)
     assert len(shop.explicit(prediction_id)) == 1
+
+
+async def test_what_was_said_first_never_arrives_last(
+    shop: Shop, open_page: Open, eventually: Eventually
+) -> None:
+    """On a network that loses the first word late, the second waits for it, and is the last."""
+    prediction_id = shop.answer()
+    watched = await open_page()
+    watched.allowed, page = ["ERR_FAILED"], watched.page
+    await page.add_init_script("IntersectionObserver.prototype.observe = () => {}")
+    await page.clock.install()
+    await page.goto(shop.page(shop.tag(prediction_id, "stars", hold=0)))
+    under_way, lost = asyncio.Event(), asyncio.Event()
+
+    async def lose_late(route: Route) -> None:
+        under_way.set()
+        await lost.wait()
+        await route.abort()
+
+    await page.route("**/v1/feedback", lose_late, times=1)
+    await page.get_by_role("button", name="1 of 5").click()
+    await page.clock.run_for(1)
+    await under_way.wait()
+    await page.get_by_role("button", name="5 of 5").click()
+    await page.clock.run_for(1)
+    lost.set()
+    await expect(page.get_by_role("status")).to_have_text(THANKS)
+    await page.clock.run_for(60_000)
+    assert [post["value"] for post in _explicit(watched)] == [1, 5]
+    await eventually(lambda: shop.explicit(prediction_id))
+    assert [signal["value"]["value"] for signal in shop.explicit(prediction_id)] == [5.0]
 
 
 # --- where it stands --------------------------------------------------------------------------
@@ -429,6 +471,7 @@ async def test_it_is_small_and_open_to_all(shop: Shop) -> None:
         elsewhere = http.get("/widget.js", headers={"origin": "https://elsewhere.example.org"})
     assert len(sent) < 5_000
     assert plain.text == WIDGET.read_text()
+    assert {c for c in plain.text if not c.isascii()} == set("▲▼")  # no font has to have the rest
     assert (again.status_code, again.content) == (304, b"")
     for reply in (found, plain, again, elsewhere):
         assert reply.headers["access-control-allow-origin"] == "*"

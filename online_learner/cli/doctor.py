@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import socket
 import stat
@@ -19,7 +20,7 @@ from typing import Any
 from online_learner.cli.costs import costs, models_of
 from online_learner.cli.finding import Finding, Level
 from online_learner.cli.leftovers import is_locked, leftovers
-from online_learner.cli.machine import cluster, gpus
+from online_learner.cli.machine import cluster, gpus, ray_processes
 from online_learner.cli.network import network, store_access
 from online_learner.cli.output import connect
 from online_learner.client import ApiError, NotReachable, Retry
@@ -54,7 +55,7 @@ def examine(settings: Settings, *, host: str, port: int) -> Iterator[Finding]:
     yield from asyncio.run(_collect(settings, data_dir, running=running))
     if running:
         yield from network(data_dir)
-    else:
+    elif not ray_processes():  # else the port is the front door of that cluster
         yield port_is_free(host, port)
     yield from cluster(port)
     yield from gpus(settings)
@@ -90,7 +91,7 @@ def packages(*, auto: bool) -> Iterator[Finding]:
         elif numbers(found)[:2] > NEWEST.get(name, numbers(found)):
             known = ".".join(map(str, NEWEST[name]))
             message = f"{found} is newer than {known}, the newest that this was tested with"
-            yield Finding(name, "warning", message, f"pip install '{name}~={known}.0', or try it")
+            yield Finding(name, "warning", message, f"try it, or pip install '{name}~={known}.0'")
         else:
             yield Finding(name, "ok", found)
 
@@ -119,7 +120,8 @@ def folder(data_dir: Path, *, running: bool) -> Iterator[Finding]:
     """Look at the data directory: writable, room left, nothing left behind."""
     existing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        cure = f"chown or chmod {existing}, or set another data_dir"
+        make = f"sudo install -d -m 700 -o {os.getuid()} {shlex.quote(str(data_dir))}"
+        cure = f"set another data_dir, or {make}"
         yield Finding("data_dir", "problem", f"{existing} cannot be written to", cure)
         return
     free = shutil.disk_usage(existing).free
@@ -150,14 +152,16 @@ def secrets(data_dir: Path) -> Iterator[Finding]:
     """Look at the files that only their owner may read, and at the form of the signing secret."""
     for name in ("secret", "api_key", "audit_key", "ray_token", NOTE):
         path = data_dir / name
+        place = shlex.quote(str(path))
         with contextlib.suppress(OSError):
             found = path.stat()
             if found.st_uid != os.getuid():
-                yield Finding("secrets", "problem", f"{path} belongs to another user", "chown it")
+                message = f"{path} belongs to another user"
+                yield Finding("secrets", "problem", message, f"sudo chown {os.getuid()} {place}")
             elif found.st_mode & 0o077:
                 mode = stat.filemode(found.st_mode)
                 message = f"{path} can be read by others ({mode})"
-                yield Finding("secrets", "problem", message, f"chmod 600 {path}")
+                yield Finding("secrets", "problem", message, f"chmod 600 {place}")
     variable = origin("OL_SECRET")
     if variable is None and not (data_dir / "secret").exists():
         yield Finding("secrets", "ok", "none yet; `online-learner up` makes them")

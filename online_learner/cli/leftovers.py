@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def leftovers(data_dir: Path, *, running: bool) -> Iterator[Finding]:
     note, lock = data_dir / NOTE, data_dir / LOCK
     if note.exists() and not running:
         message = f"{note} was left behind: it names a service that has ended"
-        yield Finding("leftovers", "warning", message, f"rm {note}")
+        yield Finding("leftovers", "warning", message, f"rm {shlex.quote(str(note))}")
     with contextlib.suppress(OSError):
         if lock.read_text() and not running:
             message = f"{lock} tells of an `up` that was killed"
@@ -36,12 +37,12 @@ def _of_ray(folder: Path) -> Finding:
     """Say how to be rid of a Ray whose `up` has ended, and of its folder."""
     from serve_app.guardian import marked
 
-    pids = sorted(marked(folder.name))
+    pids, remove = sorted(marked(folder.name)), f"rm -r {shlex.quote(str(folder))}"
     if not pids:
         message = f"{folder} was left behind by a Ray that has ended"
-        return Finding("leftovers", "warning", message, f"rm -r {folder}")
+        return Finding("leftovers", "warning", message, remove)
     message = f"{len(pids)} processes still run of an `up` that was killed, with {folder}"
-    cure = f"kill -9 {' '.join(map(str, pids))}; rm -r {folder}"
+    cure = f"kill -9 {' '.join(map(str, pids))}; {remove}"
     return Finding("leftovers", "problem", message, cure)
 
 

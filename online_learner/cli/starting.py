@@ -42,16 +42,21 @@ def up(
     from online_learner.settings import Settings
 
     settings = Settings.load(find_config(config))
-    from serve_app.local import leave, running
+    from serve_app.ending import ended, leave
+    from serve_app.local import running
 
+    what = ""
     with _until_stopped() as stop:
         typer.echo("Starting the store, Ray and the models ...")
         with running(settings, host=host, port=port, tell=Progress()) as endpoint:
             stop.heed()
             _announce(endpoint, settings, host)
-            _wait()
-    typer.echo("Stopped.")
-    leave()
+            what = ended()
+            typer.secho(f"Ray's {what} has ended, so all of it is stopped.", fg="red", err=True)
+    typer.echo("Stopped. Start it again: what was acknowledged is on disk." if what else "Stopped.")
+    code = 1 if what else 0
+    leave(code)
+    raise typer.Exit(code)
 
 
 def demo(
@@ -155,11 +160,6 @@ def _until_stopped() -> Iterator[_Stop]:
         pass
     finally:
         stop.release()
-
-
-def _wait() -> None:
-    while True:
-        signal.pause()
 
 
 def _announce(endpoint: Endpoint, settings: Settings, host: str) -> None:

@@ -1,5 +1,5 @@
 // A form for feedback on one answer, for a page of any origin. No key, no cookie: the signed id is
-// all it needs. What a page may set is in docs/widget.md; this is served without its comments.
+// all it needs. What a page may set is in docs/widget.md.
 (() => {
   const script = document.currentScript;
   const held = new Set(); // widgets with something that is not sent yet
@@ -39,7 +39,9 @@ fieldset{border:0;margin:0;padding:0;min-width:0}legend,p{margin:.2em 0;padding:
 button,input,textarea{font:inherit;color:inherit;background:none;border:1px solid;
 border-radius:.4em;padding:.3em .6em;margin:.1em;min-width:2em}button{cursor:pointer}
 input{vertical-align:middle}label{display:block}textarea{display:block;min-width:14em}
-.on{box-shadow:inset 0 0 0 2px}:focus-visible{outline:2px solid;outline-offset:2px}`);
+.on{box-shadow:inset 0 0 0 2px}:focus-visible{outline:2px solid;outline-offset:2px}
+svg{width:1.2em;vertical-align:-.2em;fill:none;stroke:currentColor;stroke-width:2}
+.on svg{fill:currentColor}`);
 
   const make = (tag, fields, ...inside) => {
     const node = Object.assign(document.createElement(tag), fields);
@@ -47,18 +49,30 @@ input{vertical-align:middle}label{display:block}textarea{display:block;min-width
     return node;
   };
 
-  // What is chosen with one click: [what the button says, its name where that is not the same, signal].
+  // Drawn, since not every machine has a font for it; and by hand, since pages may forbid the rest.
+  const draw = (d, transform = "") => {
+    const [svg, path] = ["svg", "path"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
+    svg.setAttribute("viewBox", "0 0 24 24");
+    path.setAttribute("d", d);
+    path.setAttribute("transform", transform);
+    svg.append(path);
+    return svg;
+  };
+  const THUMB = "M2 10h4v11H2zM9 10l4-8q4 0 2 7h7l-3 12H9z";
+  const STAR = "M12 2l3 7h7l-6 5 2 8-6-5-6 5 2-8-6-5h7z";
+
+  // What is chosen with one click: [what the button shows, its name where that is not the same, signal].
   const choices = {
     thumbs: (w) => [
-      ["👍 " + w.text("Up"), w.text("Up"), { kind: "thumbs", value: true }],
-      ["👎 " + w.text("Down"), w.text("Down"), { kind: "thumbs", value: false }],
+      [[draw(THUMB), " " + w.text("Up")], "", { kind: "thumbs", value: true }],
+      [[draw(THUMB, "matrix(1 0 0 -1 0 24)"), " " + w.text("Down")], "", { kind: "thumbs", value: false }],
     ],
     yesno: (w) => [
       [w.text("Yes"), "", { kind: "thumbs", value: true }],
       [w.text("No"), "", { kind: "thumbs", value: false }],
     ],
     stars: (w) =>
-      [1, 2, 3, 4, 5].map((value) => ["☆", w.text("Star", value), { kind: "rating", value }]),
+      [1, 2, 3, 4, 5].map((value) => [[draw(STAR)], w.text("Star", value), { kind: "rating", value }]),
     labels: (w) => w.list("labels", (value) => ({ kind: "correction", value })),
     category: (w) => w.list("labels", (value) => ({ kind: "category", value })),
     options: (w) => [
@@ -144,7 +158,7 @@ input{vertical-align:middle}label{display:block}textarea{display:block;min-width
     }
 
     text(name, value) {
-      return (this.dataset["text" + name] ?? TEXT[name]).replace("{}", value);
+      return (this.dataset["text" + name] ?? TEXT[name]).replace("{}", () => value);
     }
 
     // Read a list: `a,b` or JSON, `["a", ["b", "what is shown for b"]]`.
@@ -163,31 +177,29 @@ input{vertical-align:middle}label{display:block}textarea{display:block;min-width
 
     buttons(found) {
       const stars = this.dataset.kind == "stars";
-      const all = found.map(([textContent, name, signal], index) =>
-        make("button", {
-          textContent,
-          ariaLabel: name || null,
-          onclick: () => {
-            this.mark(index);
-            this.hold(signal);
-            if (signal.value === false) this.ask(signal);
-          },
-        }),
-      );
+      const all = found.map(([face, name, signal], index) => {
+        const onclick = () => {
+          this.mark(index);
+          this.hold(signal);
+          if (signal.kind == "thumbs" && !signal.value) this.ask(signal);
+        };
+        return make("button", { ariaLabel: name || null, onclick }, ...[].concat(face));
+      });
       this.mark = (chosen) => {
         this.why.replaceChildren();
         all.forEach((button, index) => {
           button.ariaPressed = index == chosen;
-          if (stars) button.textContent = index <= chosen ? "★" : "☆";
-          else button.className = index == chosen ? "on" : "";
+          button.className = index == chosen || (stars && index < chosen) ? "on" : "";
         });
       };
       this.mark(-1);
       return make("div", {}, ...all);
     }
 
-    // Ask why: each answer is held anew, and takes the place of what was said before.
+    // Ask why, for as long as what was said is held: it is longer now, and anew with each answer.
     ask(signal) {
+      const patience = (this.dataset.hold ?? 5) * 6;
+      if (!+patience) return;
       const boxes = this.dataset.reasons
         ? this.list("reasons", (value) => make("input", { type: "checkbox", value }))
         : [];
@@ -197,8 +209,9 @@ input{vertical-align:middle}label{display:block}textarea{display:block;min-width
       const form = make("fieldset", {}, legend, ...rows, note, this.send(() => this.flush()));
       form.oninput = () => {
         const reasons = boxes.filter(([, , box]) => box.checked).map(([, , box]) => box.value);
-        this.hold({ ...signal, reasons, comment: note.value || null });
+        this.later({ ...signal, reasons, comment: note.value || null }, patience);
       };
+      this.later(signal, patience);
       this.why.append(form);
     }
 
@@ -222,36 +235,48 @@ input{vertical-align:middle}label{display:block}textarea{display:block;min-width
       clearTimeout(this.timer);
       this.signal = signal;
       held[signal ? "add" : "delete"](this);
-      if (signal) this.timer = setTimeout(() => this.flush(), seconds * 1000);
+      // One after the other: what arrives last is the last word.
+      const turn = async () => {
+        await this.sending;
+        if (this.signal == signal) this.flush();
+      };
+      if (signal) this.timer = setTimeout(turn, seconds * 1000);
     }
 
-    async flush() {
-      const { signal } = this;
-      if (!signal) return;
+    flush() {
+      if (this.signal) this.sending = this.deliver(this.signal);
+    }
+
+    async deliver(signal) {
       this.later();
+      this.sent = signal;
+      this.why.replaceChildren();
       this.say(this.text("Wait")); // it is too late to undo
       const reply = await this.post(signal);
-      if (this.signal) return; // something else was said meanwhile
+      if (this.signal || this.sent != signal) return; // something else was said meanwhile
       const status = reply?.status || 0;
       if ((!status || status == 429 || status >= 500) && this.tries++ < 5) {
         // The same again: the service tells a second copy by what is in it.
         this.later(signal, reply?.headers.get("retry-after") || 2 ** this.tries);
         return this.say(this.text("Retry"));
       }
-      const same = status == 202 && !this.tries && (await reply.json()).status == "duplicate";
+      const same = status == 202 && !this.tries && (await reply.json().catch(() => ({}))).status == "duplicate";
       this.say(this.text(same ? "Same" : RESULT[status] || "Failed"));
     }
 
     // `keepalive`: it arrives even where the page is left at this moment.
-    post(signal) {
+    async post(signal) {
       const { prediction, server, interface: id = "widget" } = this.dataset;
-      return fetch(new URL("v1/feedback", server || script.src), {
-        method: "POST",
-        keepalive: true,
-        credentials: "omit",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({ prediction_id: prediction, interface: { id }, ...signal }),
-      }).catch(() => {});
+      try {
+        return await fetch(new URL("v1/feedback", server || script.src), {
+          method: "POST",
+          keepalive: true,
+          signal: AbortSignal.timeout(3e4),
+          credentials: "omit",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify({ prediction_id: prediction, interface: { id }, ...signal }),
+        });
+      } catch {}
     }
   }
 
