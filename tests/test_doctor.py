@@ -38,8 +38,8 @@ from online_learner.loop import Loop
 from online_learner.note import Note
 from online_learner.settings import Settings
 from online_learner.store import Store
-from serve_app.guardian import MARK, OWNER
 from serve_app.local import LOCK
+from serve_app.local.guardian import MARK, OWNER
 
 # Listens on one port of this machine and one of all of them, says which, and ends with its input.
 PROGRAM = """

@@ -27,8 +27,8 @@ from online_learner.cli.network import family
 from online_learner.errors import ConfigError
 from online_learner.note import Note
 from online_learner.settings import Settings
-from serve_app.guardian import is_alive
 from serve_app.local import LOCK, running
+from serve_app.local.guardian import is_alive
 
 pytestmark = pytest.mark.ray
 

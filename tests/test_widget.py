@@ -19,7 +19,7 @@ from online_learner.settings import CorsSpec
 pytest.importorskip("playwright", reason="there is no browser to be driven")
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-WIDGET = ROOT / "serve_app" / "static" / "widget.js"
+WIDGET = ROOT / "serve_app" / "pages" / "widget.js"
 PUBLIC = {"public_feedback": True, "audit": 1.0}
 RANK = {"options": [{"id": i, "features": {"x": float(n)}} for n, i in enumerate("abc")]}
 TWO_FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"

@@ -23,8 +23,8 @@ import yaml
 from the_service import bearer, unused_port
 
 from online_learner.cli.network import family
-from serve_app import environment
-from serve_app.guardian import MARK, sweep
+from serve_app.local import environment
+from serve_app.local.guardian import MARK, sweep
 
 ROOT = Path(__file__).parent.parent
 FAST = {

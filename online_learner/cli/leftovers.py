@@ -35,7 +35,7 @@ def leftovers(data_dir: Path, *, running: bool) -> Iterator[Finding]:
 
 def _of_ray(folder: Path) -> Finding:
     """Say how to be rid of a Ray whose `up` has ended, and of its folder."""
-    from serve_app.guardian import marked
+    from serve_app.local.guardian import marked
 
     pids, remove = sorted(marked(folder.name)), f"rm -r {shlex.quote(str(folder))}"
     if not pids:
@@ -48,7 +48,7 @@ def _of_ray(folder: Path) -> Finding:
 
 def stale_ray_folders(place: Path) -> Iterator[Path]:
     """Yield the folders of `up` that no `up` belongs to, nor its guardian."""
-    from serve_app.guardian import OWNER, is_alive, marked
+    from serve_app.local.guardian import OWNER, is_alive, marked
 
     for path in sorted(place.iterdir()):
         with contextlib.suppress(OSError):

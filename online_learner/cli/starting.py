@@ -42,8 +42,8 @@ def up(
     from online_learner.settings import Settings
 
     settings = Settings.load(find_config(config))
-    from serve_app.ending import ended, leave
     from serve_app.local import running
+    from serve_app.local.ending import ended, leave
 
     what = ""
     with _until_stopped() as stop:

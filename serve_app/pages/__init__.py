@@ -87,7 +87,7 @@ class File:
 
 def add_pages(app: FastAPI) -> None:
     """Add the routes."""
-    widget = File.read(HERE / "static" / "widget.js", _SCRIPT, _ANY_ORIGIN)
+    widget = File.read(HERE / "widget.js", _SCRIPT, _ANY_ORIGIN)
     folder = HERE / "swagger"
     parts = {
         "swagger-ui-bundle.js": File.read(folder / "swagger-ui-bundle.js.gz", _SCRIPT),

@@ -30,9 +30,9 @@ from online_learner.secret import read_or_create
 from online_learner.settings import Settings
 from online_learner.stages import check_model
 from online_learner.store import Health, Store, open_store
-from serve_app import environment
-from serve_app.ending import stop
-from serve_app.guardian import Guardian, is_alive, sweep
+from serve_app.local import environment
+from serve_app.local.ending import stop
+from serve_app.local.guardian import Guardian, is_alive, sweep
 from serve_app.telemetry import logs, ray_metrics
 
 READY_S = 120.0
