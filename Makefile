@@ -14,8 +14,10 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/online-learner demo $(ARGS)
 
+# Two processes for what needs no Ray; then, one after the other, what shares a cluster.
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray" $(ARGS)
+	$(BIN)/python -m pytest -m ray $(ARGS) || [ $$? = 5 ]
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -7,7 +7,8 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,24 +81,31 @@ async def same(data_dir: Path, store: str, digest: str, signals: int) -> None:
 
 
 @pytest.fixture
-async def running(tmp_path: Path, patient: None) -> AsyncIterator[EmbeddedServer]:
+def home() -> Iterator[Path]:
+    """Return a folder whose path is short enough for the store's socket to be in it."""
+    with tempfile.TemporaryDirectory(prefix="ol-backup-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+async def running(home: Path, patient: None) -> AsyncIterator[EmbeddedServer]:
     """Run the bundled store where `up` has it."""
-    server = EmbeddedServer.ensure(tmp_path / ".online_learner")
+    server = EmbeddedServer.ensure(home / ".online_learner")
     yield server
     server.stop()
 
 
-async def test_a_copy_of_the_log_is_a_backup(running: EmbeddedServer, tmp_path: Path) -> None:
+async def test_a_copy_of_the_log_is_a_backup(running: EmbeddedServer, home: Path) -> None:
     """Copied while it is in use, it holds all acknowledged before, and the same weights."""
-    data_dir = tmp_path / ".online_learner"
+    data_dir = home / ".online_learner"
     async with await Loop.open(settings(data_dir, running.url)) as loop:
         digest = await teach(loop, 30)
-        do("backup", tmp_path)
+        do("backup", home)
         await teach(loop, 10)
-    do("restore", tmp_path)
-    restored = EmbeddedServer.ensure(tmp_path / "restored")
+    do("restore", home)
+    restored = EmbeddedServer.ensure(home / "restored")
     try:
-        await same(tmp_path / "restored", restored.url, digest, 30)
+        await same(home / "restored", restored.url, digest, 30)
     finally:
         restored.stop()
 
