@@ -13,6 +13,7 @@ import os
 import random
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
@@ -317,11 +318,19 @@ def bare(service: Service) -> Iterator[httpx2.Client]:
 def cluster(
     tmp_path_factory: pytest.TempPathFactory, start_server: Callable[..., TcpServer]
 ) -> Iterator[Cluster]:
-    """Run two nodes of Ray, and a store with a password, for the whole session; deploys nothing."""
-    server = start_server(appendonly="yes", appendfsync="always", requirepass="Zanzibar")
-    url = server.url.replace("//", "//:Zanzibar@")
-    with run_cluster(tmp_path_factory.mktemp("cluster"), url) as found:
-        yield found
+    """Run two nodes of Ray, and a store with a password, for the whole session; deploys nothing.
+
+    The log is in memory where that can be: starting Ray keeps the disk busy for longer than the
+    store may take.
+    """
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as log:
+        options = {"appendonly": "yes", "appendfsync": "always", "requirepass": "Zanzibar"}
+        server = start_server(dir=log, **options)
+        url = server.url.replace("//", "//:Zanzibar@")
+        with run_cluster(tmp_path_factory.mktemp("cluster"), url) as found:
+            yield found
+        server.stop()
 
 
 # --- the whole stack --------------------------------------------------------------------------
