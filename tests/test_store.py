@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 import signal
@@ -76,6 +77,17 @@ async def store(backend: str) -> AsyncIterator[Store]:
     async with await open_store(backend) as opened:
         await opened.call("FLUSHALL")
         yield opened
+
+
+@contextlib.asynccontextmanager
+async def changed(store: Store, setting: str, value: str) -> AsyncIterator[None]:
+    """Run with another setting of the server, which other tests use, too."""
+    before = (await store.call("CONFIG", "GET", setting))[1]
+    await store.call("CONFIG", "SET", setting, value)
+    try:
+        yield
+    finally:
+        await store.call("CONFIG", "SET", setting, before)
 
 
 async def journal(store: Store, *records: str) -> list[str]:
@@ -336,8 +348,7 @@ class TestContract:
     ) -> None:
         """At its limit it takes no answers and no signals, but commits, decisions and trimming."""
         [entry] = await journal(store, "a")
-        await store.call("CONFIG", "SET", "maxmemory", "1")
-        try:
+        async with changed(store, "maxmemory", "1"):
             with pytest.raises(Unavailable, match="refuses writes"):
                 await journal(store, "b")
             with pytest.raises(Unavailable, match="refuses writes"):
@@ -347,8 +358,6 @@ class TestContract:
             assert await store.run("commit_step", COMMIT, [json.dumps(STEP), b"blob"]) == b"ok"
             assert await store.run("decide", DECIDE, ['{"verdicts": ["{}"]}']) == b"ok"
             assert await store.run("trim", TRIM, [f"{entry}", "0-0", 10]) == 0
-        finally:
-            await store.call("CONFIG", "SET", "maxmemory", "0")
         assert len(await store.range(KEYS.steps)) == len(await store.range(KEYS.verdicts)) == 1
 
     # --- refusals -----------------------------------------------------------------------------
@@ -360,14 +369,11 @@ class TestContract:
         self, store: Store, setting: str, refusing: str
     ) -> None:
         """Full memory and missing replicas are 503, and pass without a restart of ours."""
-        await store.call("CONFIG", "SET", setting, refusing)
-        try:
+        async with changed(store, setting, refusing):
             with pytest.raises(Unavailable, match="refuses writes"):
                 await journal(store, "a")
             with pytest.raises(Unavailable, match="refuses writes"):
                 await store.call("SET", "a", "b")
-        finally:
-            await store.call("CONFIG", "SET", setting, "0")
         await journal(store, "b")
         assert await records(store) == ["b"]
 
