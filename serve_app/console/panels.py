@@ -26,7 +26,7 @@ async def draw(scene: Scene, names: Iterable[str]) -> dict[str, str]:
 
     Raises
     ------
-    Unavailable
+    Unavailable, StateError
         The store does not answer, or what it keeps is damaged.
     """
     wanted = list(dict.fromkeys(names))

@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI, Request, Response
 
 from online_learner import explain
 from online_learner.auth import Credential
-from online_learner.errors import NotFound, Unavailable
+from online_learner.errors import NotFound, StateError, Unavailable
 from online_learner.explain.versus import versus
 from online_learner.stages import Stages
 from serve_app.access import allowed, needs
@@ -19,7 +19,7 @@ from serve_app.console.answers import question
 from serve_app.console.page import render, reply
 from serve_app.console.panels import draw
 from serve_app.console.reports import Reports
-from serve_app.console.scene import PANELS, Scene, undamaged
+from serve_app.console.scene import PANELS, Scene
 from serve_app.service import Service
 
 Reader = Annotated[Credential, allowed("read")]
@@ -43,8 +43,7 @@ def add_console(app: FastAPI) -> None:
     async def compare(room: Stages, first: int, second: int) -> dict[str, Any]:
         """Compare two versions, one pair at a time: both are in memory, next to what answers."""
         async with comparing:
-            with undamaged():
-                return await versus(room.registry, room.learner, first, second)
+            return await versus(room.registry, room.learner, first, second)
 
     _page(app, reports)
     _parts(app, reports, compare)
@@ -83,7 +82,7 @@ def _page(app: FastAPI, reports: Reports) -> None:
 async def _whole(scene: Scene, shown: dict[str, Any]) -> Response:
     try:
         panels, down = await draw(scene, PANELS), ""
-    except Unavailable as error:
+    except (Unavailable, StateError) as error:
         panels, down = {}, str(error)
     return reply(render("page", **shown | {"model": scene.model, "panels": panels, "down": down}))
 

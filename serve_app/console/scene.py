@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from online_learner import explain, lane
 from online_learner.auth import Credential
-from online_learner.errors import StateError, Unavailable
 from online_learner.schema import Prediction
 from online_learner.stages import Stages
 from serve_app.console.reports import Reports
@@ -45,20 +43,18 @@ Source: TypeAlias = Callable[[Scene], Awaitable[Any]]
 
 
 async def read(scene: Scene, panels: Iterable[str]) -> dict[str, Any]:
-    """Return all that some panels show, by the name of its source; raises `Unavailable`."""
+    """Return all that some panels show, by the name of its source.
+
+    Raises
+    ------
+    Unavailable
+        The store does not answer.
+    StateError
+        What it keeps is damaged.
+    """
     names = sorted({"status"}.union(*(PANELS[panel] for panel in panels)))
-    with undamaged():
-        found = await asyncio.gather(*(_SOURCES[name](scene) for name in names))
+    found = await asyncio.gather(*(_SOURCES[name](scene) for name in names))
     return dict(zip(names, found, strict=True))
-
-
-@contextlib.contextmanager
-def undamaged() -> Iterator[None]:
-    """Raise `Unavailable` where something that is kept turns out to be damaged: it says what."""
-    try:
-        yield
-    except StateError as error:
-        raise Unavailable(f"{error}: see `online-learner doctor`", code="not_ready") from None
 
 
 async def _status(scene: Scene) -> dict[str, Any]:
