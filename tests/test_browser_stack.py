@@ -26,6 +26,14 @@ from the_console import (
     see_all,
 )
 
+# When each verdict came to be on the page, in seconds since 1970, by its id.
+WATCH = """() => {
+    window.appeared = {};
+    new MutationObserver(() => {
+        for (const item of document.querySelectorAll(".decided > li"))
+            window.appeared[item.id] ??= Date.now() / 1000;
+    }).observe(document.body, {childList: true, subtree: true});
+}"""
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.ray]
 
 
@@ -76,11 +84,14 @@ async def test_one_who_owns_a_model_sees_it_live(
 
         await eventually(known)
     await log_in(watched, stack.url, key, "watched")
+    await page.evaluate(WATCH)
     async with traffic.flowing():
         await eventually(lambda: traffic.verdict(MOVES), within_s=30)
         verdict = await traffic.verdict(MOVES)
         assert verdict is not None
         await expect(page.locator(f'[id="verdict-{verdict["id"]}"]')).to_be_visible()
+        seen_at = await page.evaluate("id => window.appeared[`verdict-${id}`]", verdict["id"])
+        print(f"on the page {seen_at - verdict['at']:.2f} s after the verdict")  # noqa: T201
         await traffic.ask(10)
         await see_all(page)
         assert await pictures(watched, "stack") == []
