@@ -251,6 +251,16 @@ class TestContract:
         assert [entry for entry, _ in await store.latest(KEYS.predictions, 9)] == ids[::-1]
         assert await store.latest("nowhere") == []
 
+    @pytest.mark.parametrize(("most", "page"), [(0, 2), (3, 2), (4, 2), (5, 2), (9, 2), (9, 5)])
+    async def test_a_stream_is_read_backwards_by_pages(
+        self, store: Store, most: int, page: int
+    ) -> None:
+        """The newest come, as many as are asked for, each once, whatever the page."""
+        for number in range(5):
+            await store.call("XADD", "s", f"{number + 1}-0", "n", number)
+        found = [e async for e, _ in store.backwards("s", most, page=page)]
+        assert found == [f"{n}-0" for n in (5, 4, 3, 2, 1)][:most]
+
     # --- hashes and messages ------------------------------------------------------------------
 
     async def test_blobs_come_back_byte_for_byte(self, store: Store) -> None:

@@ -12,7 +12,6 @@ from online_learner.registry import Registry
 from online_learner.schema import label_key
 
 MOST, RECENT = 1000, 200  # audited answers: those of the long run, and the newest of them
-PAGE = 500
 BINS = 20
 LABELS = 20  # that are told; the others are one
 LABEL_CHARACTERS = 64
@@ -29,16 +28,9 @@ class Given:
 
 async def given(registry: Registry) -> list[Given]:
     """Return the champion's newest audited labels, newest first."""
-    found: list[Given] = []
-    until = "+"
-    for _ in range(MOST // PAGE):
-        page = await registry.store.latest(registry.keys.audits, PAGE, until=until)
-        answers = (_answer(fields.get(b"a", b"")) for _, fields in page)
-        found += [answer for answer in answers if answer is not None]
-        if len(page) < PAGE:
-            break
-        until = f"({page[-1][0]}"
-    return found
+    audits = registry.store.backwards(registry.keys.audits, MOST)
+    answers = [_answer(fields.get(b"a", b"")) async for _, fields in audits]
+    return [answer for answer in answers if answer is not None]
 
 
 def _answer(audit: bytes) -> Given | None:

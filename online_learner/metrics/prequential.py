@@ -24,7 +24,6 @@ MOST = 2000  # settled audits that are looked at; of more, the newest
 POINTS = 200  # of a curve
 RECENT = 200
 BINS = 10
-PAGE = 500
 SCORED_BY = {"classification": "accuracy", "regression": "closeness"}
 KEPT_ROLES = ("champion", "anchor", "latest")
 
@@ -50,21 +49,14 @@ class Scored:
 async def settled(registry: Registry) -> list[Scored]:
     """Return the newest settled audits of which each role's score is known, oldest first."""
     found: list[Scored] = []
-    until = "+"
-    for _ in range(MOST // PAGE):
-        page = await registry.store.latest(registry.keys.evidence, PAGE, until=until)
-        for entry, fields in page:
-            try:
-                record = Settled.model_validate_json(fields[b"e"])
-            except (KeyError, ValidationError):
-                continue
-            if record.scores:
-                at = entry_order(entry)[0] / 1000
-                scored = Scored(at, record.generation, record.scores, record.confidence)
-                found.append(scored)
-        if len(page) < PAGE:
-            break
-        until = f"({page[-1][0]}"
+    async for entry, fields in registry.store.backwards(registry.keys.evidence, MOST):
+        try:
+            record = Settled.model_validate_json(fields[b"e"])
+        except (KeyError, ValidationError):
+            continue
+        if record.scores:
+            at = entry_order(entry)[0] / 1000
+            found.append(Scored(at, record.generation, record.scores, record.confidence))
     return found[::-1]
 
 

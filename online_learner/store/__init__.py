@@ -166,6 +166,15 @@ class Store:
             reply = await self.redis.xrevrange(stream, until, count=count)
         return [(_text(entry), fields) for entry, fields in reply]
 
+    async def backwards(self, stream: str, most: int, *, page: int = 500) -> AsyncIterator[Entry]:
+        """Yield the newest entries, `most` at most, newest first; read a page at a time."""
+        until = "+"
+        while most > 0 and (found := await self.latest(stream, min(page, most), until=until)):
+            for entry in found:
+                yield entry
+            most -= len(found)
+            until = f"({found[-1][0]}"
+
     async def hash(self, key: str) -> Fields:
         """Return the whole hash, empty where the key does not exist."""
         with translated():
