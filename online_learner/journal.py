@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from online_learner.errors import NotFound
 from online_learner.ids import Address, new_nonce
 from online_learner.retain import why_gone
-from online_learner.schema import Audit, Feedback, Prediction, Served, label_key
+from online_learner.schema import Audit, Feedback, Prediction, Served, label_key, pack
 from online_learner.store import Store
 from online_learner.store.group import GroupCommit
 from online_learner.store.keys import Keys
 
 GROUP_MAX = 512
 WINDOW_S = 86_400.0
+STREAMS = ("predictions", "audits", "feedback", "served", "asked")
 SEGMENT_MAX = 64
 
 
@@ -69,7 +70,7 @@ class Journal:
         return await self._group.submit(_Records(nonces, predictions, packed))
 
     async def _append(self, group: list[_Records]) -> list[list[Address]]:
-        keys = [self._keys.predictions, self._keys.audits, self._keys.feedback, self._keys.served]
+        keys = [getattr(self._keys, name) for name in STREAMS]
         arguments: list[bytes | str | int] = [self._window_s]
         marked = dict(self._marked)
         for records in group:
@@ -78,8 +79,8 @@ class Journal:
                 first = _first_answer(prediction, marked)
                 names = self._names(prediction, keys)
                 flags = list(_flags(prediction))
-                arguments += (nonce, packed, _audit(prediction, self._segments), first, names)
-                arguments += (len(flags) // 2, *flags)
+                arguments += (nonce, packed, _audit(prediction, self._segments))
+                arguments += (_question(prediction), first, names, len(flags) // 2, *flags)
         found = iter(await self._store.run("journal", keys, arguments))
         self._marked = marked
         return [[_address(next(found), nonce) for nonce in records.nonces] for records in group]
@@ -154,6 +155,13 @@ def _audit(prediction: Prediction, segments: Sequence[str]) -> bytes:
         chances=prediction.chances,
         segments={name: _segment(prediction, name) for name in segments},
     ).pack()
+
+
+def _question(prediction: Prediction) -> bytes:
+    """Return why a label is asked for, and how much it is worth, or nothing; audits are apart."""
+    if prediction.ask is None or prediction.audited:
+        return b""
+    return pack({"reason": prediction.ask.reason, "value": round(prediction.uncertainty, 6)})
 
 
 def _segment(prediction: Prediction, name: str) -> str:

@@ -25,6 +25,7 @@ from online_learner.replay import NOTHING, Batch, Position, Replay, Signals, Val
 from online_learner.schema import Aliases, Checkpoint, Control, Lesson, Step, Version
 from online_learner.settings import ModelSpec
 from online_learner.store import Entry, Fields
+from online_learner.weigh import Corrections
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +60,11 @@ class Trainer(Replay):
         snapshots: Snapshots,
         *,
         validation: Validation | None = None,
+        corrections: Corrections | None = None,
         trusted: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(registry, signals, fresh, validation)
+        super().__init__(registry, signals, fresh, validation, corrections)
         self._spec = spec
         self._snapshots = snapshots
         self._trusted = trusted
@@ -160,6 +162,7 @@ class Trainer(Replay):
             before,
             signals=len(entries),
             set_aside={entry: aside[entry] for entry in entries if entry in aside},
+            weighed={e: batch.weighed[e] for e in batch.weighed if e not in aside},
             released=entries if batch.release else [],
         )
         await self._commit(step, publish=self._due_in_s() <= 0)
@@ -227,6 +230,10 @@ class Trainer(Replay):
             await self._learn(await self.recall(entry, control.entries))
             return
         before = self.at
+        if control.action == "tables":
+            self.heed(entry, control.tables)
+            await self._commit(self._step(before, signals=0, tables=True), publish=True)
+            return
         version, reason = await self._go_back(entry, control)
         step = self._step(before, signals=0, reset_to=version.version)
         mark = {"lineage": control.lineage, "kept": version.offset, "reason": reason}
@@ -350,7 +357,8 @@ class Trainer(Replay):
         aliases = await self.registry.aliases()
         if aliases is None or aliases.lineage != self.at.lineage:
             return None
-        due = self._snapshots.snapshot_due(aliases, self.at.since_cut)
+        haste = float(self.corrections.tables.get("drift", {}).get("haste", 1.0))
+        due = self._snapshots.snapshot_due(aliases, int(self.at.since_cut * haste))
         return aliases.reference if due else None
 
     def _version(self, number: int, parent: int, state: State, state_digest: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from online_learner.errors import NotFound, StateError
 from online_learner.ids import Keyring
 from online_learner.learners import Model
 from online_learner.learners.state import M, pack_state, unpack_memory, unpack_state
-from online_learner.schema import Aliases, Checkpoint, GateState, Record, Version
+from online_learner.schema import Advice, Aliases, Checkpoint, GateState, Observed, Record, Version
 from online_learner.store import Fields, Store
 from online_learner.store.keys import Keys
 
@@ -247,6 +248,42 @@ class Registry:
         """Return the gatekeeper's newest state, or None before its first."""
         fields = await self.store.hash(self.keys.checkpoint("gatekeeper"))
         return self.unseal("gate", fields, GateState)[0] if fields else None
+
+    async def advice(self) -> Advice:
+        """Return what gateways heed; what was never given is as if nothing had been observed."""
+        fields = await self._fields(self.keys.advice, SEAL)
+        return self.unseal("advice", fields, Advice)[0] if fields else Advice()
+
+    async def observed(self) -> tuple[Observed, dict[str, Any]] | None:
+        """Return how far the observers came, and what each knows; None before their first commit.
+
+        Raises
+        ------
+        StateError
+            It was damaged.
+        """
+        fields = await self.store.hash(self.keys.observer)
+        if not fields:
+            return None
+        meta, blob, _ = self._unseal_all("observer", fields, Observed)
+        return meta, json.loads(blob)
+
+    async def observations(self) -> tuple[Observed, dict[str, Any]] | None:
+        """Return how far the observers came, and what each reports; None before their first commit.
+
+        Raises
+        ------
+        StateError
+            It was damaged.
+        """
+        fields = await self._fields(self.keys.observer, (*SEAL, b"memory"))
+        if not fields:
+            return None
+        meta, sha = self._verified("observer", fields)
+        told = fields.get(b"memory", b"")
+        if sha.partition(" ")[2] != _sha(told):
+            raise StateError(f"what observers report of '{self.model}' is damaged or gone")
+        return self._parsed("observer", meta, Observed), json.loads(told)
 
     async def checkpoint(self) -> tuple[Checkpoint, bytes] | None:
         """Return the learner's newest weights, packed, or None before its first."""

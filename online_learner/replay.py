@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from online_learner.registry import Registry
 from online_learner.retain import trimmed_to
 from online_learner.schema import (
     Checkpoint,
+    Control,
     Example,
     Feedback,
     Lesson,
@@ -33,13 +35,16 @@ from online_learner.schema import (
     Signal,
     Step,
     Version,
+    Weighed,
 )
 from online_learner.store import Entry
+from online_learner.weigh import Corrections
 
 log = logging.getLogger(__name__)
 
 MAX_WEIGHT = 10.0
 PAGE = 500
+DIGITS = 6
 NOTHING = "nothing_to_learn"  # how the reason begins for a signal that is kept, and not learned
 
 
@@ -84,6 +89,7 @@ class Batch:
     entries: list[Entry] = field(default_factory=list)
     lessons: list[tuple[str, Lesson]] = field(default_factory=list)
     set_aside: dict[str, str] = field(default_factory=dict)  # entry -> reason
+    weighed: dict[str, Weighed] = field(default_factory=dict)  # entry -> how, where corrected
     release: str | None = None  # the control entry that released them
 
     @property
@@ -147,6 +153,8 @@ class Replay:
         Any learner of the model's kind; `load_newest` or `rewind` gives it its state.
     validation
         Whom to believe; None believes everybody.
+    corrections
+        By what observers found; None corrects nothing.
     """
 
     def __init__(
@@ -155,6 +163,7 @@ class Replay:
         signals: Signals,
         learner: Model,
         validation: Validation | None = None,
+        corrections: Corrections | None = None,
     ) -> None:
         self.registry = registry
         self.store = registry.store
@@ -164,6 +173,7 @@ class Replay:
         self.differs: int | None = None  # the first step with other weights than it recorded
         self.signals = signals
         self.validation = validation
+        self.corrections = corrections or Corrections({})
 
     async def load_newest(self) -> None:
         """Take the newest state that is sound: the first version where nothing was published.
@@ -269,6 +279,8 @@ class Replay:
         entry, step = found[0][0], Step.model_validate_json(found[0][1][b"s"])
         if step.reset_to is not None:
             await self.reset(entry, step.reset_to, step.lineage)
+        elif step.tables:
+            await self._tell_again(entry)
         else:
             await self._learn_again(step)
         self._compare(step)
@@ -302,6 +314,23 @@ class Replay:
             )
         self.learner.learn(batch.keep())
 
+    async def _tell_again(self, entry: str) -> None:
+        """Take in what observers had told at an entry."""
+        found = await self.store.range(self.keys.feedback, entry, entry)
+        if not found:
+            raise StateError(f"what the learner of '{self.registry.model}' was told is gone")
+        self.heed(entry, Control.model_validate_json(found[0][1][b"c"]).tables)
+
+    def heed(self, entry: str, tables: Mapping[str, dict[str, Any]]) -> None:
+        """Take in what observers tell by control entry `entry`."""
+        self.corrections.take(tables)
+        until_ms = tables.get("drift", {}).get("suspend_until_ms")
+        suspend = getattr(self.validation, "suspend", None)
+        if until_ms is not None and suspend is not None:
+            suspend(until_ms)
+        digest = hashlib.blake2b(f"{self.at.digest} tables {entry}".encode(), digest_size=16)
+        self.at = replace(self.at, step=self.at.step + 1, offset=entry, digest=digest.hexdigest())
+
     async def recall(self, control: str, entries: Sequence[str]) -> Batch:
         """Read again the signals that control entry `control` released, and interpret them now."""
         found = await self.store.entries([(self.keys.feedback, entry) for entry in entries])
@@ -323,7 +352,7 @@ class Replay:
                 batch.set_aside[entry] = "gone: it is no longer in the log"
                 continue
             try:
-                found = self._lesson(entry, fields, validation)
+                found = self._lesson(entry, fields, validation, batch.weighed)
             except Exception as error:  # a table of a team's own may raise anything
                 found = f"unreadable: {error}"
             if isinstance(found, str):
@@ -333,7 +362,11 @@ class Replay:
         return batch
 
     def _lesson(
-        self, entry: str, fields: Mapping[bytes, bytes], validation: Validation | None
+        self,
+        entry: str,
+        fields: Mapping[bytes, bytes],
+        validation: Validation | None,
+        weighed: dict[str, Weighed],
     ) -> Lesson | str:
         """Return what a signal teaches, or why it is set aside."""
         feedback = Feedback.model_validate_json(fields[b"f"])
@@ -346,6 +379,8 @@ class Replay:
             doubt = validation.look(signal)
             if doubt is not None:
                 return doubt
+        if prediction.ask is not None and prediction.ask.reason == "gold" and not feedback.auditor:
+            return f"{NOTHING}: a planted question tells of its rater; it is kept"
         if any(record.inputs == "none" for record in (prediction, other or prediction)):
             return f"{NOTHING}: what was asked is not in the log (log_inputs: none); it is kept"
         lesson = self.signals.lesson(feedback, prediction, other)
@@ -354,10 +389,16 @@ class Replay:
             return f"{NOTHING}: {reason}"
         if validation is None:
             return lesson
-        weight = validation.weigh(signal, lesson.weight)
+        factors = self.corrections.factors(signal)
+        wanted = min(MAX_WEIGHT, math.prod(factors.values(), start=lesson.weight))
+        weight = validation.weigh(signal, wanted)
         if not 0.0 < weight <= MAX_WEIGHT:
             return f"unreadable: the validation policy gave it a weight of {weight:g}"
-        return lesson if weight == lesson.weight else replace(lesson, weight=weight)
+        if weight == lesson.weight:
+            return lesson
+        given = round(weight, DIGITS)
+        weighed[entry] = Weighed(raw=lesson.weight, given=given, factors=factors)
+        return replace(lesson, weight=weight)
 
     def _nothing_in(self, feedback: Feedback, lesson: Lesson | None) -> str | None:
         """Return why there is nothing to learn, or None where there is."""
@@ -375,10 +416,12 @@ class Replay:
     def memory(self) -> dict[str, Any]:
         """Return what is known of the raters, as plain JSON: it travels with the weights."""
         validation = {} if self.validation is None else self.validation.state()
-        return {"signals": self.signals.state(), "validation": validation}
+        told = {"told": self.corrections.state()} if self.corrections.tables else {}
+        return {"signals": self.signals.state(), "validation": validation, **told}
 
     def remember(self, memory: Mapping[str, Any]) -> None:
         """Take back what `memory` returned; an empty one knows nobody."""
+        self.corrections.restore(memory.get("told", {}))
         self.signals.restore(memory.get("signals", {}))
         if self.validation is not None:
             self.validation.restore(memory.get("validation", {}))
@@ -388,8 +431,8 @@ class Replay:
 
         Raises `NotFound` or `StateError` where there is no such version, or it is not sound.
         """
-        before = self.at
+        before, told = self.at, self.corrections.state()
         version, learner, memory = await self.registry.load_state(number, self.learner)
-        self._take(version, learner, memory)
+        self._take(version, learner, {**memory, "told": told})  # that is of now, not of then
         self.at = before.reset(entry, version, lineage)
         return version

@@ -93,6 +93,15 @@ def _factory(value: Any) -> Any:
     return {"use": value} if isinstance(value, str) else value
 
 
+def _factory_or(use: str) -> BeforeValidator:
+    """Let `use` be left out, where only an argument is to differ from the default."""
+
+    def read(value: Any) -> Any:
+        return {"use": use, **value} if isinstance(value, dict) else _factory(value)
+
+    return BeforeValidator(read)
+
+
 class ExplorationSpec(Section):
     """How a ranking is varied, with logged probabilities, so that it can be learned from.
 
@@ -149,6 +158,34 @@ class LimitsSpec(Section):
     per_source: RateSpec | None = RateSpec(rate=100, burst=1_000)
 
 
+SAMPLING = "policies.sampling:VariableUncertainty"
+RESPONSE, RATERS = "policies.response:Response", "policies.raters:Raters"
+DRIFT, IMPLICIT = "policies.drift:Drift", "policies.implicit:Agreement"
+SCORES = "policies.scores:Calibration"
+
+
+class ObserveSpec(Section):
+    """Who looks on, by import path; null switches one off. See `policies.lens`.
+
+    `window_s` is the time after an answer in which people speak; who has not by then is silent. At
+    most `most_per_s` answers are looked at, of more a sample.
+    """
+
+    window_s: Annotated[float, Field(gt=0)] = 600.0
+    most_per_s: Annotated[float, Field(gt=0)] = 100.0
+    response: Annotated[FactorySpec | None, _factory_or(RESPONSE)] = FactorySpec(use=RESPONSE)
+    raters: Annotated[FactorySpec | None, _factory_or(RATERS)] = FactorySpec(use=RATERS)
+    drift: Annotated[FactorySpec | None, _factory_or(DRIFT)] = FactorySpec(use=DRIFT)
+    implicit: Annotated[FactorySpec | None, _factory_or(IMPLICIT)] = FactorySpec(use=IMPLICIT)
+    scores: Annotated[FactorySpec | None, _factory_or(SCORES)] = FactorySpec(use=SCORES)
+
+    def lenses(self) -> dict[str, FactorySpec]:
+        """Return those that are on, by name."""
+        names = ("response", "raters", "drift", "implicit", "scores")
+        found = {name: getattr(self, name) for name in names}
+        return {name: spec for name, spec in found.items() if spec is not None}
+
+
 class GatewaysSpec(Section):
     """How many gateways there are: as many as requests under way ask for, within bounds.
 
@@ -178,6 +215,10 @@ class ModelSpec(Section):
     labels: Annotated[list[bool | int | str] | None, AfterValidator(_distinct)] = None
     audit: Annotated[float, Field(ge=0, le=1)] = 0.1
     audit_deadline_s: Annotated[float, Field(gt=0)] = 3600.0
+    ask_budget: Annotated[float, Field(ge=0, le=1)] = 0.05  # share of other answers asked about
+    ask_for_s: Annotated[float, Field(gt=0)] = 3600.0  # how long such a question stays open
+    sampling: Annotated[FactorySpec, _factory_or(SAMPLING)] = FactorySpec(use=SAMPLING)
+    observe: ObserveSpec = ObserveSpec()
     exposure: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # share that those under test answer
     gamma: Annotated[float, Field(ge=1, le=100)] = 1.5  # how unequally outcomes may be answered
     malice: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of discordant evidence that may lie

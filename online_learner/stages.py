@@ -17,6 +17,8 @@ from online_learner.journal import Journal
 from online_learner.learn import Trainer
 from online_learner.learners import Learner, Ranker
 from online_learner.learners.factory import make_learner, resolve
+from online_learner.observe.lens import Lens
+from online_learner.observe.observer import Observer
 from online_learner.predict import Predictor
 from online_learner.promote import Gatekeeper
 from online_learner.registry import Registry
@@ -24,6 +26,7 @@ from online_learner.retain import Retention
 from online_learner.settings import ModelSpec
 from online_learner.store import Store
 from online_learner.swap import Follower
+from online_learner.weigh import Corrections
 
 RULES = "policies.rules:Rules"
 
@@ -75,6 +78,7 @@ class Stages:
             self.signals,
             self.policy,
             validation=make_validation(self.spec),
+            corrections=Corrections(make_lenses(self.spec)),
             trusted=self.policy.trusted_at_once,
             clock=self.clock,
         )
@@ -83,6 +87,16 @@ class Stages:
     def gatekeeper(self) -> Gatekeeper:
         """Stages 5 and 6: judge, promote."""
         return Gatekeeper(self.registry, self.spec, self.policy, self.signals, clock=self.clock)
+
+    @cached_property
+    def observer(self) -> Observer:
+        """Beside them: look on."""
+
+        def build() -> dict[str, Lens]:
+            return {**make_lenses(self.spec)}
+
+        observe = self.spec.observe
+        return Observer(self.registry, observe, build, self.signals, clock=self.clock)
 
     @cached_property
     def retention(self) -> Retention:
@@ -162,6 +176,31 @@ def make_validation(spec: ModelSpec) -> Any:
         ) from error
 
 
+def make_lenses(spec: ModelSpec) -> dict[str, Any]:
+    """Build those who look on, by name."""
+    found = {}
+    for name, factory in spec.observe.lenses().items():
+        kind = resolve(factory.use)
+        try:
+            found[name] = kind(
+                spec.task, spec.labels, segments=spec.guard_segments, **factory.arguments
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"observe.{name}: {factory.use} does not take that: {error}"
+            ) from error
+    return found
+
+
+def make_sampling(spec: ModelSpec) -> Any:
+    """Build the policy that says of which answers a label is asked."""
+    kind = resolve(spec.sampling.use)
+    try:
+        return kind(spec.task, spec.ask_budget, **spec.sampling.arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"sampling: {spec.sampling.use} does not take that: {error}") from error
+
+
 def make_rules(spec: ModelSpec) -> Any:
     """Build the rules on inputs, outputs, comments and corrections.
 
@@ -183,4 +222,6 @@ def check_model(spec: ModelSpec) -> None:
     make_signals(spec)
     make_policy(spec)
     make_validation(spec)
+    make_lenses(spec)
+    make_sampling(spec)
     make_learner(spec)

@@ -27,7 +27,16 @@ from online_learner.schema.learning import (
     Status,
     Step,
     Version,
+    Weighed,
 )
+from online_learner.schema.observing import (
+    Advice,
+    Observed,
+    Raised,
+    Sighting,
+    place_of,
+)
+from online_learner.schema.scaling import Scaling
 from online_learner.schema.telling import (
     Control,
     Example,
@@ -52,6 +61,7 @@ from online_learner.schema.values import (
 
 __all__ = [
     "Action",
+    "Advice",
     "Alarm",
     "Aliases",
     "Ask",
@@ -65,26 +75,32 @@ __all__ = [
     "Label",
     "Lesson",
     "Move",
+    "Observed",
     "Option",
     "Output",
     "Prediction",
+    "Raised",
     "Ranked",
     "Rated",
     "Record",
     "Registered",
     "Said",
+    "Scaling",
     "Served",
     "Settled",
     "Severity",
     "Shadow",
+    "Sighting",
     "Signal",
     "Status",
     "Step",
     "Task",
     "Verdict",
     "Version",
+    "Weighed",
     "canonical",
     "finite",
     "label_key",
     "pack",
+    "place_of",
 ]

@@ -7,13 +7,18 @@ from typing import Any, Literal
 from pydantic import Field
 
 from online_learner.chat import shared_context
+from online_learner.schema.scaling import Scaling
 from online_learner.schema.values import Output, Record, Severity
 
 
 class Ask(Record):
-    """Why a label is asked for, and the probability with which it was."""
+    """Why a label is asked for, and the probability with which it was.
 
-    reason: Literal["audit", "uncertain"]
+    `audit`: a coin drew it to be evidence. `uncertain`: active learning did. `gold`: an operator
+    planted the question, with the right answer, to learn about raters.
+    """
+
+    reason: Literal["audit", "uncertain", "gold"]
     probability: float
 
 
@@ -64,6 +69,7 @@ class Prediction(Record):
     options: list[Option] = Field(default_factory=list)
     output: Output
     scores: dict[str, float] = Field(default_factory=dict)
+    scaling: Scaling | None = None  # by which `scores` came from those of the model
     propensities: list[float] = Field(default_factory=list)
     top_k: int | None = None
     uncertainty: float = 0.0
@@ -98,6 +104,10 @@ class Prediction(Record):
     def audited(self) -> bool:
         """Whether a coin drew it to be evidence."""
         return self.ask is not None and self.ask.reason == "audit"
+
+    def raw_scores(self) -> dict[str, float]:
+        """Return the scores as the model gave them."""
+        return self.scores if self.scaling is None else self.scaling.undo(self.scores)
 
     def context(self) -> dict[str, Any]:
         """Return what the options share, for a ranker: a chat's messages as one text."""

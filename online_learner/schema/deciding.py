@@ -133,6 +133,9 @@ class Settled(Record):
     generation: int = 0  # in which it was asked
     scores: dict[str, float] = Field(default_factory=dict)  # role -> how good its answer is, 0 to 1
     confidence: float | None = None  # of the champion in its answer, where it has a score
+    right: str | None = None  # the right label, where one was told
+    outputs: dict[str, str] = Field(default_factory=dict)  # role -> its label
+    losses: dict[str, float] = Field(default_factory=dict)  # role -> -log of its score of `right`
 
 
 class GateState(Record):

@@ -11,6 +11,17 @@ from online_learner.schema.values import Record
 Status: TypeAlias = Literal["candidate", "blessed", "rejected"]
 
 
+class Weighed(Record):
+    """What one lesson weighed: by the table of signals, in the end, and by what in between.
+
+    `factors` are those of the observers, by name. What they do not account for is validation's.
+    """
+
+    raw: float
+    given: float
+    factors: dict[str, float] = Field(default_factory=dict)
+
+
 class Step(Record):
     """One commit of the learner. Its id in the stream is `to`, the last feedback entry it covers.
 
@@ -28,6 +39,8 @@ class Step(Record):
     state_digest: str | None = None
     reset_to: int | None = None  # version that the weights were reset to, instead of learning
     released: list[str] = Field(default_factory=list)  # earlier entries that this step learned
+    tables: bool = False  # it took in the tables of the entry `to`, and learned nothing
+    weighed: dict[str, Weighed] = Field(default_factory=dict)  # by entry, where it was corrected
     at: float = 0.0  # when it was committed
 
 

@@ -127,12 +127,14 @@ class Control(Record):
     """An entry of the feedback stream that is not a signal, but alters learning.
 
     `reset` goes back to a version under a new lineage. `release` learns entries that had been set
-    aside or rolled back.
+    aside or rolled back. `tables` are what observers found, by their names; from there on the
+    learner weighs by them.
     """
 
-    action: Literal["reset", "release"]
+    action: Literal["reset", "release", "tables"]
     to_version: int = 0
     lineage: int = 0
     entries: list[str] = Field(default_factory=list)
+    tables: dict[str, dict[str, Any]] = Field(default_factory=dict)
     by: str = ""
     reason: str = ""

@@ -64,6 +64,7 @@ SCRIPTS = (
     "release",
     "trim",
     "meter",
+    "observe",
     "configure",
     "essential",
 )

@@ -30,6 +30,36 @@ class Keys:
         return self._key("audits")
 
     @property
+    def asked(self) -> str:
+        """Stream: answers that a label is asked for, but audits; ids are those of predictions."""
+        return self._key("asked")
+
+    @property
+    def leases(self) -> str:
+        """Hash: by prediction, who is to label it, and until when."""
+        return self._key("leases")
+
+    @property
+    def observer(self) -> str:
+        """Hash: what the observers know, how far they came, and what they report."""
+        return self._key("observer")
+
+    @property
+    def alarms(self) -> str:
+        """Stream: what observers raised."""
+        return self._key("alarms")
+
+    @property
+    def quality(self) -> str:
+        """Stream: how good the answers are, from time to time."""
+        return self._key("quality")
+
+    @property
+    def advice(self) -> str:
+        """Hash: what gateways heed, sealed."""
+        return self._key("advice")
+
+    @property
     def feedback(self) -> str:
         """Stream: all that alters learning, in order, joined to what was answered."""
         return self._key("feedback")

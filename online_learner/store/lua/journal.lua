@@ -1,14 +1,15 @@
 #!lua
--- Append answered requests, what each role said to the audited ones, what rules said of them, where
--- they can be found by other names, and which weights answered for the first time.
--- KEYS  predictions, audits, feedback, served, then a list for each other name
+-- Append answered requests, what each role said to the audited ones, which others a label is asked
+-- for, what rules said of them, where they can be found by other names, and which weights answered
+-- for the first time.
+-- KEYS  predictions, audits, feedback, served, asked, then a list for each other name
 -- ARGV  seconds to remember other names, then for each prediction:
---       nonce, record, audit or '', first answer of these weights or '', indexes into KEYS of its
---       other names ('5 6' or ''), number of flags, then (signal, nonce) for each flag
+--       nonce, record, audit or '', question or '', first answer of these weights or '', indexes
+--       into KEYS of its other names ('6 7' or ''), number of flags, then (signal, nonce) for each
 -- Returns the entry ids, in order.
 for i = 1, #KEYS do
   local kind = redis.call('TYPE', KEYS[i]).ok
-  local want = i <= 4 and 'stream' or 'list'
+  local want = i <= 5 and 'stream' or 'list'
   if kind ~= want and kind ~= 'none' then
     return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. kind)
   end
@@ -16,18 +17,20 @@ end
 local ids = {}
 local at = 2
 while at <= #ARGV do
-  local nonce, record, audit, served = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local nonce, record, audit, question = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local served = ARGV[at + 4]
   local id = redis.call('XADD', KEYS[1], '*', 'n', nonce, 'r', record)
   if audit ~= '' then redis.call('XADD', KEYS[2], id, 'a', audit) end
+  if question ~= '' then redis.call('XADD', KEYS[5], id, 'q', question) end
   if served ~= '' then redis.call('XADD', KEYS[4], id, 'w', served) end
-  for index in string.gmatch(ARGV[at + 4], '%d+') do
+  for index in string.gmatch(ARGV[at + 5], '%d+') do
     local key = KEYS[tonumber(index)]
     redis.call('LPUSH', key, id .. '|' .. nonce)
     redis.call('LTRIM', key, 0, 15)
     redis.call('EXPIRE', key, ARGV[1])
   end
-  local flags = tonumber(ARGV[at + 5])
-  at = at + 6
+  local flags = tonumber(ARGV[at + 6])
+  at = at + 7
   for _ = 1, flags do
     redis.call('XADD', KEYS[3], '*', 'n', ARGV[at + 1], 'f', ARGV[at], 'p', id, 'r', record)
     at = at + 2

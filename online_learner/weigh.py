@@ -1,0 +1,67 @@
+"""By how much a lesson is corrected: what observers found, as the learner was told of it.
+
+The learner does not observe. It is told by an entry of the feedback stream (`tables`), so that it
+weighs the same in a replay. A correction is recorded beside the raw weight, in the step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from online_learner.observe.lens import Lens
+from online_learner.schema import Signal
+
+LEAST, MOST = 0.01, 100.0  # of one factor
+SAME = 1e-9
+DIGITS = 6
+
+
+class Corrections:
+    """What the learner was told by observers.
+
+    Parameters
+    ----------
+    lenses
+        By name, instances that nothing is observed by.
+    """
+
+    def __init__(self, lenses: Mapping[str, Lens]) -> None:
+        self._lenses = lenses
+        self.tables: dict[str, dict[str, Any]] = {}
+
+    def take(self, tables: Mapping[str, dict[str, Any]]) -> None:
+        """Weigh by these tables from here on; an empty one takes an observer's correction back.
+
+        Raises
+        ------
+        Exception
+            Any: an observer cannot take its table. It keeps the one that it had.
+        """
+        for name, table in tables.items():
+            if name in self._lenses:
+                self._lenses[name].adopt(table)
+            self.tables[name] = table
+        self.tables = {name: table for name, table in self.tables.items() if table}
+
+    def factors(self, signal: Signal) -> dict[str, float]:
+        """Return the factors by which a lesson's weight is multiplied, where they are not 1."""
+        found = {}
+        for name in self.tables:
+            if name in self._lenses:
+                factor = self._lenses[name].factor(signal)
+                if not math.isfinite(factor) or factor <= 0:
+                    raise ValueError(f"the observer '{name}' gave it a factor of {factor:g}")
+                if abs(factor - 1.0) > SAME:
+                    found[name] = round(min(MOST, max(LEAST, factor)), DIGITS)
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """Return what was told, as plain JSON."""
+        return self.tables
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        gone = self.tables.keys() - state.keys()
+        self.take({**{name: {} for name in gone}, **state})

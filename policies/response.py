@@ -1,0 +1,9 @@
+"""Placeholder."""
+
+from __future__ import annotations
+
+from policies.lens import Lens
+
+
+class Response(Lens):
+    """Nothing yet."""
