@@ -13,6 +13,7 @@ from benchmarks import (
     latency,
     learners,
     learning,
+    policies,
     scaling,
     serving,
 )
@@ -25,6 +26,7 @@ ALL = {
     "scaling": scaling.main,
     "drift": drift.main,
     "gate": gate.main,
+    "policies": policies.main,
     "hostile": hostile.main,
     "chaos": chaos.main,
     "console": console.main,

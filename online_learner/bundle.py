@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from online_learner.learners import Answer, Learner, Ranker
-from online_learner.schema import Aliases, Option, Shadow, finite
+from online_learner.schema import Advice, Aliases, Option, Scaling, Shadow, finite, place_of
 
 CHAMPION = "champion"
 ANCHOR = "anchor"  # the last blessed version, behind a champion that follows the learner
@@ -83,6 +83,14 @@ class Bundle:
     aliases: Aliases
     champion: Weights
     shadows: tuple[tuple[str, Weights], ...] = ()
+    advice: Advice = field(default_factory=Advice)
+
+    def scaling(self, role: str) -> Scaling | None:
+        """Return by which scaling the scores of a role mean what they say; None as they are."""
+        if not self.advice.scalings:
+            return None
+        weights = self.champion if role == CHAMPION else self.roles[role]
+        return self.advice.scalings.get(place_of(role, weights.version))
 
     @property
     def untrained(self) -> bool:

@@ -11,9 +11,11 @@ commit. What is still pending is read again from the streams after a restart.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from online_learner.evidence import (
     Case,
@@ -32,13 +34,17 @@ from online_learner.schema import (
     Aliases,
     Audit,
     GateState,
+    Label,
     Output,
     Said,
     Settled,
+    Shadow,
     label_key,
 )
 from online_learner.settings import GuardsSpec
 
+LEAST_SCORE = 1e-6  # of a label, for its loss: no single one outweighs all others
+LOSS_DIGITS = 5
 LARGEST_ERROR = 10.0  # times the mean, at which one is cut: no single one blinds the scores
 
 
@@ -80,10 +86,20 @@ class Judge:
         What the evidence is subject to.
     deadline_s
         Seconds after which an audited prediction without a label settles as unanswered.
+    names
+        By what name a label is kept; None: the model has no labels, and none is kept.
     """
 
-    def __init__(self, *, terms: Terms, deadline_s: float, state: GateState | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        terms: Terms,
+        deadline_s: float,
+        state: GateState | None = None,
+        names: Callable[[Label], str] | None = None,
+    ) -> None:
         state = state or GateState()
+        self._names = names
         self._terms = terms
         self._deadline_ms = deadline_s * 1000
         self._pending: OrderedDict[str, _Pending] = OrderedDict()
@@ -251,7 +267,22 @@ class Judge:
             generation=audit.generation,
             scores=scores,
             confidence=_confidence(audit) if "champion" in scores else None,
+            **self._labels(audit, standing.said.right),
         )
+
+    def _labels(self, audit: Audit, right: Output) -> dict[str, Any]:
+        """Return the right label, each role's own, and its loss; nothing where none is told."""
+        if self._names is None or right is None or isinstance(right, float | list):
+            return {}
+        key, names = label_key(right), self._names
+        outputs = {
+            role: names(shadow.output)
+            for role, shadow in audit.roles.items()
+            if shadow.output is not None and not isinstance(shadow.output, float | list)
+        }
+        losses = {role: _loss(shadow, key) for role, shadow in audit.roles.items()}
+        told = {role: loss for role, loss in losses.items() if loss is not None}
+        return {"right": names(right), "outputs": outputs, "losses": told}
 
     def _scores(self, audit: Audit, said: Said) -> dict[str, float]:
         """Return how good the answer of each role is, where that is told.
@@ -278,6 +309,16 @@ class Judge:
                 reading = trial.read(audit, standing)
                 if reading is not None:
                     yield trial.name(audit.generation), reading
+
+
+def _loss(shadow: Shadow, right: str) -> float | None:
+    """Return -log of the score of the right label; None where there are no scores.
+
+    A role that failed has the largest loss: for the gate, that is a wrong answer.
+    """
+    if not shadow.scores and not shadow.failed:
+        return None
+    return round(-math.log(max(LEAST_SCORE, min(1.0, shadow.scores.get(right, 0.0)))), LOSS_DIGITS)
 
 
 def _confidence(audit: Audit) -> float | None:

@@ -18,10 +18,11 @@ from typing import Any, Protocol
 
 from online_learner.errors import Fenced, NotFound, StateError, Unavailable, trace
 from online_learner.ids import entry_order
+from online_learner.interpret import NOTHING, Batch, Signals, Validation
 from online_learner.learners import Model
 from online_learner.learners.state import State, pack_memory, pack_state, unpack_state
 from online_learner.registry import Registry
-from online_learner.replay import NOTHING, Batch, Position, Replay, Signals, Validation
+from online_learner.replay import Position, Replay
 from online_learner.schema import Aliases, Checkpoint, Control, Lesson, Step, Version
 from online_learner.settings import ModelSpec
 from online_learner.store import Entry, Fields
@@ -357,8 +358,8 @@ class Trainer(Replay):
         aliases = await self.registry.aliases()
         if aliases is None or aliases.lineage != self.at.lineage:
             return None
-        haste = float(self.corrections.tables.get("drift", {}).get("haste", 1.0))
-        due = self._snapshots.snapshot_due(aliases, int(self.at.since_cut * haste))
+        since_cut = int(self.at.since_cut * self.interpreter.haste)
+        due = self._snapshots.snapshot_due(aliases, since_cut)
         return aliases.reference if due else None
 
     def _version(self, number: int, parent: int, state: State, state_digest: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """READ FIRST: the whole loop in one process, without Ray and without HTTP.
 
     predict -> journal -> ingest -> learn -> judge -> promote -> predict      (retain: what goes)
+                            observe: who speaks, whom to believe, what has moved
 
 The same stages run as Serve deployments in `serve_app`. Here they are called in turn:
 
@@ -143,6 +144,7 @@ class Loop:
         await stages.trainer.publish()
         while await stages.gatekeeper.turn():
             pass
+        await stages.observer.turn()
         await stages.follower.refresh()
         await self._tend(stages)
         if self.live:

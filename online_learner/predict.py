@@ -22,7 +22,7 @@ from online_learner.explore import chances, draw, draw_role, softmax
 from online_learner.inputs import FULL, Inputs
 from online_learner.learners import Answer
 from online_learner.requests import LogRequest, PredictRequest, ScoreRequest
-from online_learner.schema import Ask, Flag, Option, Prediction
+from online_learner.schema import Ask, Flag, Option, Prediction, Scaling, label_key
 from online_learner.settings import ModelSpec
 
 SLOW_MS = 1.0
@@ -38,6 +38,23 @@ class Rules(Protocol):
 
     def of_output(self, output: Any) -> list[Flag]:
         """Return what the rules find in an answer."""
+
+
+class Sampling(Protocol):
+    """Of which answers a label is asked, beside the audits; see `policies.sampling`."""
+
+    def ask(
+        self, scores: Mapping[str, float], rng: random.Random, *, factor: float = 1.0
+    ) -> float | None:
+        """Return the probability with which it asks, where it does; None where it does not.
+
+        Parameters
+        ----------
+        scores
+            By label or option id; empty where the model gives none.
+        factor
+            By how much the budget is multiplied now.
+        """
 
 
 Reply: TypeAlias = tuple[Weights, Answer, dict[str, Any]]
@@ -60,6 +77,8 @@ class Predictor:
         Seconds, to measure latency.
     inputs
         What the model sees of what is asked, and what the record keeps.
+    sampling
+        Of which answers a label is asked, beside the audits; None asks none.
     """
 
     model: str
@@ -68,6 +87,7 @@ class Predictor:
     rng: random.Random = field(default_factory=random.Random)
     clock: Callable[[], float] = time.perf_counter
     inputs: Inputs = FULL
+    sampling: Sampling | None = None
     bundle: Bundle | None = None
     mean_ms: float = 0.0  # moving average of the time that an answer takes
 
@@ -94,15 +114,17 @@ class Predictor:
         except CANNOT_TAKE as error:
             raise self._refusal(error) from error
         flags = self._flags(request.features, sent, answer)
+        scaling = bundle.scaling(how.get("role", CHAMPION))
+        shown = self._shown(answer, request.top_k, scaling)
         return self._record(
             bundle,
             weights,
             started,
             top_k=request.top_k,
             **self.inputs.kept(request, features, options),
-            **self._shown(answer, request.top_k),
+            **shown,
             **self._blocking(flags),
-            **how,
+            **self._asking(how, shown["scores"], bundle),
         )
 
     def record(self, request: LogRequest) -> Prediction:
@@ -132,7 +154,7 @@ class Predictor:
             model_version=request.model_version,
             **self.inputs.kept(request, features, options),
             **self._blocking(flags),
-            **how | {"role": EXTERNAL},
+            **self._asking(how, answer.scores, bundle) | {"role": EXTERNAL},
         )
         if request.latency_ms is None:
             return found
@@ -187,8 +209,16 @@ class Predictor:
             raise Invalid.at("/options", f"are for models that rank; the task is {self.spec.task}")
         return []
 
-    def _shown(self, answer: Answer, top_k: int | None) -> dict[str, Any]:
-        """Return output, scores and propensities; a ranking may be varied here, to learn from."""
+    def _shown(self, answer: Answer, top_k: int | None, scaling: Scaling | None) -> dict[str, Any]:
+        """Return output, scores and propensities; a ranking may be varied here, to learn from.
+
+        Scaling makes the scores mean what they say. It never changes the output.
+        """
+        if scaling is not None and answer.scores and not isinstance(answer.output, list):
+            scores = scaling.apply(answer.scores)
+            uncertainty = 1.0 - scores.get(label_key(answer.output), 0.0)
+            shown = {"output": answer.output, "scores": scores, "scaling": scaling}
+            return shown | {"uncertainty": uncertainty}
         found: dict[str, Any] = {"output": answer.output, "scores": answer.scores}
         if not isinstance(answer.output, list):
             return found | {"uncertainty": answer.uncertainty}
@@ -202,6 +232,17 @@ class Predictor:
             "explored": order.explored,
             "uncertainty": 1.0 - max(softmax(answer.scores).values()),
         }
+
+    def _asking(
+        self, how: dict[str, Any], scores: Mapping[str, float], bundle: Bundle
+    ) -> dict[str, Any]:
+        """Add a question to an answer, where one is asked; the coin of the audits came first."""
+        if self.sampling is None or not self.spec.ask_budget or "ask" in how:
+            return how
+        probability = self.sampling.ask(scores, self.rng, factor=bundle.advice.ask)
+        if probability is None:
+            return how
+        return how | {"ask": Ask(reason="uncertain", probability=round(probability, 12))}
 
     def _flags(
         self, features: dict[str, Any], options: Sequence[Option], answer: Answer | None

@@ -19,6 +19,7 @@ from online_learner.errors import Conflict, Fenced, NotFound, StateError
 from online_learner.evidence import Case, Duel, Terms, Unpaired
 from online_learner.ids import entry_order
 from online_learner.judge import Judge
+from online_learner.naming import label_names
 from online_learner.registry import Registry
 from online_learner.retain import trimmed_to
 from online_learner.schema import (
@@ -81,8 +82,8 @@ class Gatekeeper:
         self.store = registry.store
         self.keys = registry.keys
         self.policy = policy
-        self.judge = self._judge(None, spec, policy)
         self._spec = spec
+        self.judge = self._judge()
         self._signals = signals
         self._clock = clock
         self.alive: Callable[[], Awaitable[None]] | None = None  # awaited as a long turn goes on
@@ -94,10 +95,10 @@ class Gatekeeper:
         self._heard_until = 0.0
         self._passed_over: set[str] = set()
 
-    @staticmethod
-    def _judge(state: GateState | None, spec: ModelSpec, policy: Policy) -> Judge:
-        terms = terms_of(spec, policy.max_open)
-        return Judge(terms=terms, deadline_s=spec.audit_deadline_s, state=state)
+    def _judge(self, state: GateState | None = None) -> Judge:
+        spec, terms = self._spec, terms_of(self._spec, self.policy.max_open)
+        names = label_names(spec, self.registry.keyring, self.registry.model)
+        return Judge(terms=terms, deadline_s=spec.audit_deadline_s, state=state, names=names)
 
     async def restore(self) -> None:
         """Take the fence and the committed state; what was pending is read again."""
@@ -117,7 +118,7 @@ class Gatekeeper:
         """Return a judge with the committed state; raises `StateError` where it is not sound."""
         state = await self.registry.gate()
         try:
-            return self._judge(state, self._spec, self.policy)
+            return self._judge(state)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise StateError(f"the gate's state of '{self.registry.model}' is damaged") from error
 
@@ -146,7 +147,7 @@ class Gatekeeper:
             candidates=aliases.epoch * (self.policy.max_open + LINEAGE_TESTS),
             newest=max(number for number in known if number is not None),
         )
-        self.judge = self._judge(state, self._spec, self.policy)
+        self.judge = self._judge(state)
         await commit_move(self.registry, aliases, None, fence=fence, state=state, now=self._clock())
 
     async def turn(self, *, block_ms: int | None = None) -> int:

@@ -14,92 +14,28 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 from online_learner.errors import StateError
 from online_learner.ids import entry_order
+from online_learner.interpret import Batch, Interpreter, Signals, Validation
 from online_learner.learners import Model
 from online_learner.registry import Registry
 from online_learner.retain import trimmed_to
 from online_learner.schema import (
     Checkpoint,
     Control,
-    Example,
-    Feedback,
-    Lesson,
-    Prediction,
-    Said,
-    Signal,
     Step,
     Version,
-    Weighed,
 )
 from online_learner.store import Entry
 from online_learner.weigh import Corrections
 
 log = logging.getLogger(__name__)
 
-MAX_WEIGHT = 10.0
 PAGE = 500
-DIGITS = 6
-NOTHING = "nothing_to_learn"  # how the reason begins for a signal that is kept, and not learned
-
-
-class Signals(Protocol):
-    """What a signal means for learning; see `policies.signals`."""
-
-    def lesson(
-        self, feedback: Feedback, prediction: Prediction, other: Prediction | None = None
-    ) -> Lesson | None:
-        """Return what to learn from a signal, or None where it teaches nothing."""
-
-    def said(self, feedback: Feedback, prediction: Prediction) -> Said:
-        """Return what a signal tells of the answer; it takes nothing in."""
-
-    def state(self) -> dict[str, Any]:
-        """Return what it remembers of earlier signals, as plain JSON."""
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
-
-
-class Validation(Protocol):
-    """Whom to believe, and how far; see `policies.validation`."""
-
-    def look(self, signal: Signal, /) -> str | None:
-        """Return why a signal is to be set aside, or None where it may be learned."""
-
-    def weigh(self, signal: Signal, weight: float, /) -> float:
-        """Return what a lesson is to weigh, and count it."""
-
-    def state(self) -> dict[str, Any]:
-        """Return what it remembers of earlier signals, as plain JSON."""
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` returned."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """Signals on their way into one step: consecutive ones, or those that `release` brings back."""
-
-    entries: list[Entry] = field(default_factory=list)
-    lessons: list[tuple[str, Lesson]] = field(default_factory=list)
-    set_aside: dict[str, str] = field(default_factory=dict)  # entry -> reason
-    weighed: dict[str, Weighed] = field(default_factory=dict)  # entry -> how, where corrected
-    release: str | None = None  # the control entry that released them
-
-    @property
-    def to(self) -> str:
-        """The last entry of the feedback stream that it covers."""
-        return self.release or self.entries[-1][0]
-
-    def keep(self) -> list[Lesson]:
-        """Return the lessons that were not set aside."""
-        return [lesson for entry, lesson in self.lessons if entry not in self.set_aside]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +79,11 @@ class Position:
             since_cut=0,
         )
 
+    def told(self, entry: str) -> Position:
+        """Return the position after control entry `entry` brought tables."""
+        digest = hashlib.blake2b(f"{self.digest} tables {entry}".encode(), digest_size=16)
+        return replace(self, step=self.step + 1, offset=entry, digest=digest.hexdigest())
+
 
 class Replay:
     """One model's weights at one position of its record.
@@ -171,9 +112,7 @@ class Replay:
         self.learner = learner
         self.at = Position()
         self.differs: int | None = None  # the first step with other weights than it recorded
-        self.signals = signals
-        self.validation = validation
-        self.corrections = corrections or Corrections({})
+        self.interpreter = Interpreter(signals, validation, corrections)
 
     async def load_newest(self) -> None:
         """Take the newest state that is sound: the first version where nothing was published.
@@ -209,7 +148,7 @@ class Replay:
         """Take a state that was read, once it is found to be what was written."""
         try:
             found = learner.digest()
-            self.remember(memory)
+            self.interpreter.remember(memory)
         except Exception as error:  # whatever a learner, or a policy, finds wrong with it
             raise StateError(f"the state of '{self.registry.model}' is damaged") from error
         if found != meta.state_digest:
@@ -322,14 +261,17 @@ class Replay:
         self.heed(entry, Control.model_validate_json(found[0][1][b"c"]).tables)
 
     def heed(self, entry: str, tables: Mapping[str, dict[str, Any]]) -> None:
-        """Take in what observers tell by control entry `entry`."""
-        self.corrections.take(tables)
-        until_ms = tables.get("drift", {}).get("suspend_until_ms")
-        suspend = getattr(self.validation, "suspend", None)
-        if until_ms is not None and suspend is not None:
-            suspend(until_ms)
-        digest = hashlib.blake2b(f"{self.at.digest} tables {entry}".encode(), digest_size=16)
-        self.at = replace(self.at, step=self.at.step + 1, offset=entry, digest=digest.hexdigest())
+        """Weigh by what observers tell by control entry `entry`, from there on."""
+        self.interpreter.heed(tables)
+        self.at = self.at.told(entry)
+
+    def interpret(self, entries: Sequence[Entry], *, released: bool = False) -> Batch:
+        """Turn signals into lessons for the learner as it is."""
+        return self.interpreter.read(entries, self.learner, released=released)
+
+    def memory(self) -> dict[str, Any]:
+        """Return what is known of the raters, as plain JSON: it travels with the weights."""
+        return self.interpreter.memory()
 
     async def recall(self, control: str, entries: Sequence[str]) -> Batch:
         """Read again the signals that control entry `control` released, and interpret them now."""
@@ -340,98 +282,12 @@ class Replay:
         batch.release = control
         return batch
 
-    def interpret(self, entries: Sequence[Entry], *, released: bool = False) -> Batch:
-        """Turn signals into examples; what cannot be learned is set aside with its reason.
-
-        What an operator has `released` is believed.
-        """
-        batch = Batch(list(entries))
-        validation = None if released else self.validation
-        for entry, fields in entries:
-            if not fields:
-                batch.set_aside[entry] = "gone: it is no longer in the log"
-                continue
-            try:
-                found = self._lesson(entry, fields, validation, batch.weighed)
-            except Exception as error:  # a table of a team's own may raise anything
-                found = f"unreadable: {error}"
-            if isinstance(found, str):
-                batch.set_aside[entry] = found
-            else:
-                batch.lessons.append((entry, found))
-        return batch
-
-    def _lesson(
-        self,
-        entry: str,
-        fields: Mapping[bytes, bytes],
-        validation: Validation | None,
-        weighed: dict[str, Weighed],
-    ) -> Lesson | str:
-        """Return what a signal teaches, or why it is set aside."""
-        feedback = Feedback.model_validate_json(fields[b"f"])
-        prediction = Prediction.model_validate_json(fields[b"r"])
-        other = Prediction.model_validate_json(fields[b"o"]) if b"o" in fields else None
-        if validation is not None:
-            said = self.signals.said(feedback, prediction)
-            answer, at_ms = fields[b"p"].decode(), entry_order(entry)[0]
-            signal = Signal(feedback, prediction, said, answer, at_ms)
-            doubt = validation.look(signal)
-            if doubt is not None:
-                return doubt
-        if prediction.ask is not None and prediction.ask.reason == "gold" and not feedback.auditor:
-            return f"{NOTHING}: a planted question tells of its rater; it is kept"
-        if any(record.inputs == "none" for record in (prediction, other or prediction)):
-            return f"{NOTHING}: what was asked is not in the log (log_inputs: none); it is kept"
-        lesson = self.signals.lesson(feedback, prediction, other)
-        reason = self._nothing_in(feedback, lesson)
-        if lesson is None or reason is not None:
-            return f"{NOTHING}: {reason}"
-        if validation is None:
-            return lesson
-        factors = self.corrections.factors(signal)
-        wanted = min(MAX_WEIGHT, math.prod(factors.values(), start=lesson.weight))
-        weight = validation.weigh(signal, wanted)
-        if not 0.0 < weight <= MAX_WEIGHT:
-            return f"unreadable: the validation policy gave it a weight of {weight:g}"
-        if weight == lesson.weight:
-            return lesson
-        given = round(weight, DIGITS)
-        weighed[entry] = Weighed(raw=lesson.weight, given=given, factors=factors)
-        return replace(lesson, weight=weight)
-
-    def _nothing_in(self, feedback: Feedback, lesson: Lesson | None) -> str | None:
-        """Return why there is nothing to learn, or None where there is."""
-        if self.learner.family == "none":
-            return "this model has no learner; the signal is kept"
-        if lesson is not None and not 0.0 < lesson.weight <= MAX_WEIGHT:
-            return f"the signals policy gave it a weight of {lesson.weight:g}; it is kept"
-        if lesson is None:
-            return f"this {feedback.kind} teaches nothing on this task; it is kept"
-        complementary = isinstance(lesson, Example) and lesson.complementary
-        if complementary and not getattr(self.learner, "complementary", False):
-            return "this learner cannot learn which label is wrong; the signal is kept"
-        return None
-
-    def memory(self) -> dict[str, Any]:
-        """Return what is known of the raters, as plain JSON: it travels with the weights."""
-        validation = {} if self.validation is None else self.validation.state()
-        told = {"told": self.corrections.state()} if self.corrections.tables else {}
-        return {"signals": self.signals.state(), "validation": validation, **told}
-
-    def remember(self, memory: Mapping[str, Any]) -> None:
-        """Take back what `memory` returned; an empty one knows nobody."""
-        self.corrections.restore(memory.get("told", {}))
-        self.signals.restore(memory.get("signals", {}))
-        if self.validation is not None:
-            self.validation.restore(memory.get("validation", {}))
-
     async def reset(self, entry: str, number: int, lineage: int) -> Version:
         """Go back to a version, as control entry `entry` says; what it knew of raters comes back.
 
         Raises `NotFound` or `StateError` where there is no such version, or it is not sound.
         """
-        before, told = self.at, self.corrections.state()
+        before, told = self.at, self.interpreter.corrections.state()
         version, learner, memory = await self.registry.load_state(number, self.learner)
         self._take(version, learner, {**memory, "told": told})  # that is of now, not of then
         self.at = before.reset(entry, version, lineage)

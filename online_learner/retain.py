@@ -2,7 +2,7 @@
 
 Each stream is trimmed from its beginning, by id, up to the oldest entry that somebody still reads:
 
-- predictions until the feedback window has passed;
+- predictions, and the questions asked about them, until the feedback window has passed;
 - feedback, and steps, quarantine, served and audits with it, until the window has passed, the
   learner's published state covers it, and the second one that it keeps, and no audit is open that
   began before it;
@@ -90,6 +90,7 @@ class Retention:
             keys.served,
             keys.evidence,
             keys.before,
+            keys.asked,
         ]
 
 

@@ -55,7 +55,14 @@ class Stages:
     @cached_property
     def predictor(self) -> Predictor:
         """Stage 1: answer."""
-        return Predictor(self.model, self.spec, self.rules, self.rng, inputs=self.inputs)
+        return Predictor(
+            self.model,
+            self.spec,
+            self.rules,
+            self.rng,
+            inputs=self.inputs,
+            sampling=make_sampling(self.spec),
+        )
 
     @cached_property
     def journal(self) -> Journal:
@@ -177,8 +184,8 @@ def make_validation(spec: ModelSpec) -> Any:
 
 
 def make_lenses(spec: ModelSpec) -> dict[str, Any]:
-    """Build those who look on, by name."""
-    found = {}
+    """Build those who look on, by name; how good the answers are is always looked at."""
+    found: dict[str, Any] = {}
     for name, factory in spec.observe.lenses().items():
         kind = resolve(factory.use)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 
 from online_learner.bundle import ANCHOR, CHAMPION, LATEST, Bundle, Weights
 from online_learner.errors import NotFound, StateError
@@ -12,7 +13,7 @@ from online_learner.learners import Learner, Ranker
 from online_learner.learners.state import unpack_state
 from online_learner.predict import Predictor
 from online_learner.registry import Registry
-from online_learner.schema import Aliases, Checkpoint
+from online_learner.schema import Advice, Aliases, Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +71,19 @@ class Follower:
         if aliases is None:
             return current
         newer = await self._fetch_latest(aliases, left_out)
+        advice = await self._advice(left_out)
         same = current is not None and current.aliases == aliases and not newer
-        if same and not self._left_out and not left_out:
-            return current
-        return await self._bundle(aliases, left_out)
+        if current is not None and same and not self._left_out and not left_out:
+            return current if current.advice == advice else replace(current, advice=advice)
+        return replace(await self._bundle(aliases, left_out), advice=advice)
+
+    async def _advice(self, left_out: dict[str, Exception]) -> Advice:
+        """Return what observers advise; where that is damaged, nothing."""
+        try:
+            return await self._registry.advice()
+        except StateError as error:
+            left_out["the observers' advice"] = error
+            return Advice()
 
     def _report(self, left_out: dict[str, Exception]) -> None:
         told = {what: str(error) for what, error in left_out.items()}

@@ -99,8 +99,7 @@ class Writer:
         self._came_around = time.monotonic()
         self._beat_at = self._shown_at = 0.0
         self._trouble = ""
-        self._untrimmed = ""
-        self._uncounted = ""
+        self._failing: dict[str, str] = {}  # chores, and why each of them is not done
         self._failure: BaseException | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name=role, daemon=True)
@@ -161,32 +160,33 @@ class Writer:
                     log.warning("%s of '%s': %s", self.role, self.model, error)
                     await asyncio.sleep(0.2)
                 if self.role == "gatekeeper" and retention is not None:
-                    await self._trim(retention)
-                    await self._count(meter, stage)
+                    await self._chores(retention, meter, stage)
+                    if stages is not None:
+                        await self._chore("observed", stages.observer.turn_when_due)
 
-    async def _trim(self, retention: Retention) -> None:
-        """Trim where that is due, be the stage in trouble or not; a failure is logged once."""
-        try:
-            if await retention.trim_when_due():
-                self._untrimmed = ""
-        except (*REFUSED, Unavailable) as error:
-            if self._untrimmed != str(error):
-                self._untrimmed = str(error)
-                log.error("nothing of '%s' is trimmed: %s", self.model, error)  # noqa: TRY400
+    async def _chores(self, retention: Retention, meter: Meter, stage: Stage | None) -> None:
+        """Do what is due beside the stage, be it in trouble or not."""
+        await self._chore("trimmed", retention.trim_when_due)
+        await self._chore("counted", partial(self._count, meter, stage))
 
-    async def _count(self, meter: Meter, stage: Stage | None) -> None:
-        """Count what has come, be the stage in trouble or not; whatever fails is logged once."""
-        waiting = stage.judge.waiting if isinstance(stage, Gatekeeper) else 0
+    async def _chore(self, what: str, work: Callable[[], Awaitable[object]]) -> None:
+        """Do one thing beside the stage; why it fails is logged once, until it has been done."""
         try:
-            tally = await meter.turn_when_due(waiting=waiting)
-            if tally:
-                ray_metrics.export(self.model, tally)
-                await meter.roll_up_when_due()
-                self._uncounted = ""
+            if await work():
+                self._failing.pop(what, None)
         except Exception as error:
-            if self._uncounted != str(error):
-                self._uncounted = str(error)
-                log.error("nothing of '%s' is counted\n%s", self.model, trace(error))  # noqa: TRY400
+            if self._failing.get(what) != str(error):
+                self._failing[what] = str(error)
+                log.error("nothing of '%s' is %s\n%s", self.model, what, trace(error))  # noqa: TRY400
+
+    async def _count(self, meter: Meter, stage: Stage | None) -> bool:
+        """Count what has come, and let it be seen; tells whether there was anything."""
+        waiting = stage.judge.waiting if isinstance(stage, Gatekeeper) else 0
+        tally = await meter.turn_when_due(waiting=waiting)
+        if tally:
+            ray_metrics.export(self.model, tally)
+            await meter.roll_up_when_due()
+        return bool(tally)
 
     def _stages(self, store: Store, keyring: Keyring, spec: ModelSpec, window_s: float) -> Stages:
         trains = self.role == "learner"

@@ -102,6 +102,31 @@ async def test_labels_come_by_keyboard(
     await eventually(learned, within_s=15)
 
 
+async def test_what_one_page_labels_no_other_is_handed(
+    running: Site, open_page: Open, traffic: Traffic, eventually: Eventually
+) -> None:
+    """Who only looks on leases nothing; the first label leases the batch, and leaving frees it."""
+    await traffic.ask(5)
+    watched = await open_page()
+    await log_in(watched, running.url, running.key, "mail")
+    await expect(watched.page.locator("#queue-cards .card.at")).to_be_visible()
+
+    async def leased() -> list[str]:
+        with running.client() as http:
+            found = http.get("/v1/models/mail/queue?lane=any&count=100").json()["queue"]
+        return [item["prediction_id"] for item in found if item["leased_until"]]
+
+    assert await leased() == []
+    await label_by_keyboard(watched.page)
+    await eventually(leased, within_s=10)
+    await watched.page.goto("about:blank")
+
+    async def freed() -> bool:
+        return not await leased()
+
+    await eventually(freed, within_s=10)
+
+
 async def test_the_playground_takes_every_answer(
     running: Site, open_page: Open, traffic: Traffic, eventually: Eventually
 ) -> None:

@@ -114,7 +114,7 @@ def test_policies_know_records_and_evidence_only(file: Path) -> None:
         if top in {"online_learner", "serve_app", "examples"}:
             assert re.match(r"online_learner\.(schema|evidence)\.", name), name
         else:
-            libraries = {"jsonschema", "numpy", "pydantic", "referencing"}
+            libraries = {"jsonschema", "numpy", "pydantic", "referencing", "river"}
             assert top in sys.stdlib_module_names | libraries | {"policies"}, name
 
 

@@ -44,6 +44,7 @@ def service(start_service: Callable[..., Any]) -> Any:
         piped=topic | learner,
         quiet=topic | learner,
         long=topic | learner,
+        shared=topic | learner,
         many=topic | learner | {"labels": MANY},
         rent={},
         pages={},
@@ -243,15 +244,37 @@ def test_lines_from_a_pipe(
     assert "1 labelled" in done.stdout
 
 
-def test_a_long_walk_asks_for_no_more_than_is_listed(
+def test_a_long_walk_leases_a_few_at_a_time(
     piped: Callable[..., Result], client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond a thousand answers the service lists no more at once, and the walk goes on."""
-    monkeypatch.setattr(labelling, "PAGE", labelling.MOST)
-    ask(client, "long", 2)
-    done = piped("1\n1\n", "long")
+    """It takes a page of them, and then the next, up to the last or to so many as are wanted."""
+    monkeypatch.setattr(labelling, "PAGE", 2)
+    ask(client, "long", 5)
+    done = piped("1\n1\n1\n", "long", "--count", "3")
     assert done.exit_code == 0, done.output
-    assert "2 labelled" in done.stdout
+    assert "3 labelled" in done.stdout
+    done = piped("1\n1\n", "long")
+    assert "No answer waits for a label.\n2 labelled" in done.stdout
+
+
+def test_what_one_has_on_the_screen_no_other_gets(
+    open_terminal: Callable[..., Terminal], piped: Callable[..., Result], client: Client
+) -> None:
+    """Two who label at once share the answers out; who ends gives back what is left."""
+    ask(client, "shared", 3)
+    terminal = open_terminal("label", "shared", "--rater", "ada")
+    terminal.expect("q quit")
+    assert "0 labelled." in piped("1\n", "shared", "--rater", "bob").stdout
+    terminal.press("1")
+    terminal.expect("q quit")
+    terminal.press("s")
+    terminal.expect("q quit")
+    terminal.press("q")
+    terminal.expect("1 labelled, 1 skipped")
+    assert terminal.ended() == 0
+    assert "1 labelled." in piped("1\n", "shared", "--rater", "ada").stdout
+    assert "1 labelled." in piped("1\n", "shared", "--rater", "bob").stdout
+    assert len(said(client, "shared")) == 3
 
 
 def test_options_are_chosen(piped: Callable[..., Result], client: Client) -> None:
@@ -305,9 +328,12 @@ def test_it_takes_an_auditor(
     """Without a key of auditors, the refusal says which scope it takes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OL_AUDIT_KEY")
-    done = piped("", "keys")
+    done = piped("", "keys", "--lane", "audit")
     assert done.exit_code == 1
     assert "scope 'audit'" in done.stderr
+    done = piped("", "keys", "--lane", "ask")
+    assert done.exit_code == 0, done.output
+    assert "No answer waits for a label." in done.stdout
 
 
 def test_choices_without_a_closed_set() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from online_learner.lane import audits
 from online_learner.loop import Loop
+from online_learner.queue import AUDIT, Queue
 from online_learner.settings import Settings
 
 OpenLoop = Callable[..., Awaitable[Loop]]
@@ -20,14 +20,9 @@ OPTIONS = [{"id": name, "features": {"title": name}} for name in "abc"]
 
 async def queue(loop: Loop, model: str = "web", *, count: int = 1000) -> list[dict[str, Any]]:
     """Return what the lane holds."""
-    stages = loop.stages(model)
-    return await audits(
-        stages.registry,
-        count=count,
-        now=loop.ingest.clock(),
-        deadline_s=stages.spec.audit_deadline_s,
-        window_s=stages.window_s,
-    )
+    room = loop.stages(model)
+    found = Queue(room.registry, room.spec, room.window_s, clock=room.clock)
+    return await found.waiting((AUDIT,), count=count)
 
 
 async def waiting(loop: Loop, model: str = "web", **options: Any) -> list[str]:
@@ -93,7 +88,8 @@ async def test_nothing_sways_a_rater(open_loop: OpenLoop, make_settings: MakeSet
     answer = await loop.predict("pages", {"query": "x"}, options=OPTIONS, user_id="ada", top_k=2)
     [item] = await queue(loop, "pages")
     assert item.keys() == {
-        "prediction_id", "features", "options", "output", "asked_at", "expires_at",
+        "prediction_id", "features", "options", "output", "lane", "asked_at", "expires_at",
+        "leased_until",
     }  # fmt: skip
     assert (item["features"], item["output"]) == ({"query": "x"}, answer["output"])
     assert item["options"] == OPTIONS
@@ -132,7 +128,7 @@ async def test_of_many_one_in_each_slice_of_time(
     loop: Loop, monkeypatch: pytest.MonkeyPatch, clock: Any
 ) -> None:
     """Of a long backlog the lane looks at a part that is spread over all of its time, and stays."""
-    monkeypatch.setattr("online_learner.lane.LOOK_AT", 20)
+    monkeypatch.setattr("online_learner.queue.audits.LOOK_AT", 20)
     registry, now_ms = loop.stages("web").registry, int(clock.now * 1000)
     [pattern] = await ask(loop)
     address = loop.keyring.open("prediction", pattern)[1]

@@ -19,12 +19,13 @@ from the_learner import Faulty, Killed, process, quarantine_of, run, steps_of
 
 from online_learner.errors import Fenced, StateError, Unavailable
 from online_learner.ids import Keyring
+from online_learner.interpret import NOTHING
 from online_learner.learn import Trainer
 from online_learner.learners import Answer, Learner
 from online_learner.learners.factory import make_learner
 from online_learner.loop import Loop
 from online_learner.registry import Registry
-from online_learner.replay import NOTHING, Position, Replay
+from online_learner.replay import Position, Replay
 from online_learner.schema import (
     Checkpoint,
     Control,
@@ -507,10 +508,10 @@ async def test_raters_are_known_again_after_a_restart(
         stars, rater = rng.choice([1, 2, 3, 4, 5]), f"rater {n % 3}"
         await loop.feedback(answer["prediction_id"], "rating", stars, user_id=rater)
         await trainer.turn()
-    assert trainer.signals.state()["raters"].keys() == {f"human:rater {n}" for n in range(3)}
+    assert trainer.interpreter.signals.state()["raters"].keys() == {f"human:rater {n}" for n in range(3)}
     other = process(loop)
     await run(other)
-    assert other.signals.state() == trainer.signals.state()
+    assert other.interpreter.signals.state() == trainer.interpreter.signals.state()
     assert other.learner.digest() == trainer.learner.digest()
     assert other.at == trainer.at
 

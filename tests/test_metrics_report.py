@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from online_learner.evidence import score
+from online_learner.evidence import RunningMean, confidence_sequence, score
 from online_learner.loop import Loop
 from online_learner.metrics import Tally, outputs, prequential
 from online_learner.metrics.meter import Meter
 from online_learner.metrics.report import funnel, report
+from online_learner.observe.observer import Observer
+from online_learner.observe.quality import Quality
 from online_learner.operate import operate
-from online_learner.schema import Aliases, Output, Said, Settled
+from online_learner.schema import Aliases, Observed, Output, Said, Settled
 from online_learner.settings import Settings
 from serve_app.api.metrics import ModelMetrics
 
@@ -63,6 +66,7 @@ async def test_nothing_yet_is_zeros_and_nulls(
     assert [(stage["count"], stage["lost"]) for stage in found["funnel"]] == [(0, {})] * 5
     assert (found["score"]["roles"], found["score"]["points"]) == ({}, [])
     assert (found["calibration"], found["scores"], found["drift"]) == (None, None, None)
+    assert found["quality"] is None
     assert found["series"]["at"] == []
 
 
@@ -115,6 +119,35 @@ async def test_a_ranking(open_loop: OpenLoop, make_settings: MakeSettings) -> No
     assert found["score"]["roles"]["latest"]["score"] >= 0.5  # it has learned what is taken
 
 
+async def test_quality_is_told_as_the_observer_found_it(
+    open_loop: OpenLoop, make_settings: MakeSettings
+) -> None:
+    """Roles, baselines, segments and what was said are of all that settled, and agree."""
+    spec = MANUAL | {"guard_segments": ["a"]}
+    loop = await open_loop(make_settings(web=spec))
+    await live(loop, "web", 12, lambda i: {"kind": "correction", "value": i % 2 == 0})
+    await live(loop, "web", 4, lambda i: {"kind": "thumbs", "value": i > 0})
+    stages = loop.stages("web")
+    observer = Observer(
+        stages.registry,
+        stages.spec.observe,
+        lambda: {"quality": Quality("classification", [False, True], segments=["a"])},
+        stages.signals,
+        clock=loop.ingest.clock,
+    )
+    await loop.store.call("DEL", stages.registry.keys.observer)  # it looks on by itself here
+    await observer.turn()
+    found = await told(loop, "web")
+    quality, champion = found["quality"], found["score"]["roles"]["champion"]
+    assert {"champion", "latest"} <= set(quality["roles"])
+    accuracy = quality["roles"]["champion"]["accuracy"]
+    assert {name: champion[name] for name in accuracy} == pytest.approx(accuracy)
+    assert accuracy["n"] == quality["baselines"]["majority"]["accuracy"]["n"] == 16
+    assert set(quality["segments"]["a"]) == {"0.0", "1.0"}
+    assert quality["said"]["thumbs_up"]["raw"]["n"] == 4
+    assert quality["roles"]["latest"]["log_loss"] > 0.0
+
+
 # --- moving on --------------------------------------------------------------------------------
 
 
@@ -157,7 +190,7 @@ ALIASES = Aliases(champion=1, generation=2, challengers=(3, 4))
 def scored(n: int, generation: int = 2, **scores: float) -> prequential.Scored:
     """Return one settled audit."""
     named = {name.replace("_", ":"): score for name, score in scores.items()}
-    return prequential.Scored(float(n), generation, named, None)
+    return prequential.Scored(f"{n}-0", float(n), generation, named, None)
 
 
 def test_challengers_have_names_that_stay() -> None:
@@ -181,10 +214,39 @@ def test_curves_have_few_points() -> None:
     assert (champion[0]["n"], champion[-1]["n"]) == (1, 2000)
 
 
+def test_curves_go_on_from_what_is_out_of_sight() -> None:
+    """With the sums of all audits, a curve of the newest ones is the end of the whole one."""
+    rng = random.Random(1)
+    everything = [scored(n, champion=float(rng.random() < 0.8)) for n in range(900)]
+    whole = RunningMean()
+    for one in everything[:800]:  # the observer is behind by some
+        whole.add(one.scores["champion"])
+    report = {"generation": 2, "sums": {"champion": whole.pack()}}
+    before = prequential.Before.of(Observed(places={"evidence": "799-0"}), report)
+    found = prequential.curves(everything[700:], ALIASES, "classification", before)
+    low, high = confidence_sequence([one.scores["champion"] for one in everything])
+    assert found["points"][0]["n"] == 701
+    assert [point["low"] for point in found["points"]] == pytest.approx(low[700:])
+    assert [point["high"] for point in found["points"]] == pytest.approx(high[700:])
+    assert found["roles"]["champion"]["n"] == 900
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_sums_that_are_not_of_these_audits_are_left_out(generation: int) -> None:
+    """Of another generation, or of fewer audits than are in sight, they are no beginning."""
+    found = [scored(n, champion=1.0) for n in range(50)]
+    few = RunningMean()
+    few.add(0.0)
+    report = {"generation": generation, "sums": {"champion": few.pack()}}
+    before = prequential.Before.of(Observed(places={"evidence": "40-0"}), report)
+    points = prequential.curves(found, ALIASES, "classification", before)["points"]
+    assert (points[0]["n"], points[-1]["n"], points[-1]["score"]) == (1, 50, 1.0)
+
+
 def test_calibration_is_the_gap_between_sure_and_right() -> None:
     """Nine in ten sure and half of them right makes an error of 0.4; other generations are out."""
-    found = [prequential.Scored(0.0, 2, {"champion": n % 2}, 0.9) for n in range(10)]
-    found += [prequential.Scored(0.0, 1, {"champion": 0.0}, 0.1)]
+    found = [prequential.Scored("0-0", 0.0, 2, {"champion": n % 2}, 0.9) for n in range(10)]
+    found += [prequential.Scored("0-0", 0.0, 1, {"champion": 0.0}, 0.1)]
     known = prequential.calibration(found, ALIASES)
     assert known is not None
     assert (known["n"], known["error"]) == (10, pytest.approx(0.4))

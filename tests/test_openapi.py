@@ -148,7 +148,7 @@ def test_replies_have_what_is_told_and_no_more(running: Site, document: dict[str
             "Evidence": "/v1/models/web/evidence",
             "FeedbackPage": "/v1/models/web/feedback",
             "QuarantinePage": "/v1/models/web/quarantine",
-            "Queue": "/v1/models/web/queue?lane=audit",
+            "Waiting": "/v1/models/web/queue?lane=audit",
             "FeedbackStatus": f"/v1/feedback/{taken['feedback_id']}",
             "PredictionDetail": f"/v1/predictions/{answer['prediction_id']}",
             "SessionInfo": "/v1/session",

@@ -201,7 +201,7 @@ def test_ids_that_lead_nowhere(http: httpx2.Client) -> None:
         (f"{QUARANTINE}?count=0", "/count"),
         ("/v1/models/web/feedback?status=lost", "/status"),
         ("/v1/models/web/queue", "/lane"),
-        ("/v1/models/web/queue?lane=uncertain", "/lane"),
+        ("/v1/models/web/queue?lane=gold", "/lane"),
         ("/v1/models/web/queue?lane=audit&count=1001", "/count"),
     ],
 )

@@ -303,16 +303,16 @@ async def test_what_was_known_of_raters_goes_back_too(web: Loop) -> None:
     rng = random.Random(0)
     said = [await rate(web, rng.choice([1, 2, 4, 5]), f"r{n % 2}", 1.0) for n in range(9)]
     await run(trainer)
-    memory, weights = trainer.signals.state(), trainer.learner.digest()
+    memory, weights = trainer.interpreter.signals.state(), trainer.learner.digest()
     await go_back(web)
     await run(trainer)
-    assert trainer.signals.state() == {}
+    assert trainer.interpreter.signals.state() == {}
     await let_go(web, *said)
     await run(trainer)
-    assert (trainer.signals.state(), trainer.learner.digest()) == (memory, weights)
+    assert (trainer.interpreter.signals.state(), trainer.learner.digest()) == (memory, weights)
     other = heir(web)
     await other.restore()
-    assert (other.signals.state(), other.learner.digest()) == (memory, weights)
+    assert (other.interpreter.signals.state(), other.learner.digest()) == (memory, weights)
 
 
 # --- the list -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from online_learner.store.embedded import EmbeddedServer
 from online_learner.store.keys import Keys, said_field
 
 KEYS = Keys("web")
-JOURNAL = [KEYS.predictions, KEYS.audits, KEYS.feedback, KEYS.served]
+JOURNAL = [KEYS.predictions, KEYS.audits, KEYS.feedback, KEYS.served, KEYS.asked]
 
 COMMIT = [
     KEYS.fence("learner"),
@@ -55,6 +55,7 @@ TRIM = [
     KEYS.served,
     KEYS.evidence,
     KEYS.before,
+    KEYS.asked,
 ]
 
 
@@ -92,14 +93,14 @@ async def changed(store: Store, setting: str, value: str) -> AsyncIterator[None]
 
 async def journal(store: Store, *records: str) -> list[str]:
     """Append records with the journal's script; returns their entry ids."""
-    args = [part for record in records for part in ("00000000", record, "", "", "", 0)]
+    args = [part for record in records for part in ("00000000", record, "", "", "", "", 0)]
     args = [3600, *args]
     return [entry.decode() for entry in await store.run("journal", JOURNAL, args)]
 
 
 def one(record: str) -> tuple[list[str], list[str | int]]:
     """Return one call of the journal's script."""
-    return JOURNAL, [3600, "00000000", record, "", "", "", 0]
+    return JOURNAL, [3600, "00000000", record, "", "", "", "", 0]
 
 
 async def records(store: Store) -> list[str]:

@@ -20,10 +20,15 @@ PANELS = (
     "funnel",
     "calibration",
     "drift",
+    "quality",
+    "alarms",
+    "bias",
+    "raters",
     "queue",
     "versions",
     "playground",
 )
+LATE = {"alarms", "bias", "raters"}  # these have nothing to show before a window is over
 MOVES = {"promote", "follow"}
 RATERS = 40
 
@@ -124,7 +129,7 @@ async def see_all(page: Page) -> None:
     """Wait until every panel has something to show."""
     for name in PANELS:
         await expect(panel(page, name)).to_be_visible()
-    for name in PANELS[:-1]:  # the playground is empty until something is asked in it
+    for name in (n for n in PANELS[:-1] if n not in LATE):  # nothing was asked in the playground
         await expect(panel(page, name).locator(".empty"), name).to_have_count(0, timeout=20_000)
 
 

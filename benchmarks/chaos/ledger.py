@@ -17,8 +17,8 @@ from typing import Self, TypeVar
 
 from online_learner.errors import StateError, Unavailable
 from online_learner.ids import entry_order
+from online_learner.interpret import NOTHING
 from online_learner.registry import Registry
-from online_learner.replay import NOTHING
 from online_learner.schema import Feedback, GateState, Step, Verdict
 from online_learner.stages import Stages
 from online_learner.store import Entry, Store

@@ -192,6 +192,13 @@ PLACES = [
         '"r"',
         ('"nan"',),
     ),
+    Place(f"{_OPERATE}/queue/lease", '{"count": @}', "1"),
+    Place(f"{_OPERATE}/queue/lease", '{"seconds": @}', "60"),
+    Place(f"{_OPERATE}/queue/lease", '{"rater": @}', '"r"', ('"nan"',)),
+    Place(f"{_OPERATE}/queue/lease", '{"prediction_ids": @}', "[]"),
+    Place(f"{_OPERATE}/queue/skip", '{"prediction_ids": ["<web>"], "again": @}', "true"),
+    Place(f"{_OPERATE}/gold", '{"features": {"x": @}, "value": true}', "1", ('"nan"',)),
+    Place(f"{_OPERATE}/gold", '{"features": {}, "value": @}', "true"),
 ]
 
 

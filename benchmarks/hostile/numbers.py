@@ -21,10 +21,10 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.report import Bar
+from online_learner.interpret import MAX_WEIGHT
 from online_learner.learners import Model
 from online_learner.learners.factory import make_learner
 from online_learner.learners.river import RiverLearner
-from online_learner.replay import MAX_WEIGHT
 from online_learner.requests import MAX_MAGNITUDE
 from online_learner.schema import Example, Lesson, Ranked, Rated
 from online_learner.settings import ModelSpec

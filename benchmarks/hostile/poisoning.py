@@ -271,9 +271,9 @@ async def _same(stages: Stages) -> bool:
     for entry, fields in await stages.store.range(stages.registry.keys.feedback):
         world.take(_signal(world, entry, fields))
     trainer = stages.trainer
-    assert trainer.validation is not None
+    assert trainer.interpreter.validation is not None
     found = (world.learner.digest(), world.policy.state())
-    return found == (trainer.learner.digest(), trainer.validation.state())
+    return found == (trainer.learner.digest(), trainer.interpreter.validation.state())
 
 
 def _fresh() -> RiverLearner:

@@ -16,8 +16,8 @@ from benchmarks import models
 from benchmarks.hostile.raters import WARM, Crowd, Said, model_of, rows_of, said_of, set_apart
 from benchmarks.streams import Row
 from online_learner.evidence import Floats
+from online_learner.interpret import Validation as Policy
 from online_learner.learners.river import RiverLearner
-from online_learner.replay import Validation as Policy
 from online_learner.schema import Example, Feedback, Prediction, Signal
 from policies.signals import Signals
 from policies.validation import Accept, Validation

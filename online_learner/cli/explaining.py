@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -9,7 +10,9 @@ import typer
 from online_learner.cli.output import AsJson, cell, connect, pairs, said, show, table, when
 
 if TYPE_CHECKING:
-    from online_learner.client.receipts import ReleasedBy
+    from online_learner.client.receipts import ReleasedBy, Weighed
+
+ROUNDED = 1e-3  # by less than that, a factor may be what rounding left
 
 
 def register(app: typer.Typer) -> None:
@@ -109,12 +112,29 @@ def receipt(feedback_id: str, *, as_json: AsJson = False) -> None:
         "status": fate.status,
         "why": fate.reason,
         "learned": learned,
+        "weighs": _weighed(fate.weighed),
         "first version": fate.version,
         "served": _served(fate.raw.get("served")),
         "released": _released(fate.released),
         "superseded by": fate.superseded_by,
     }
     show(dict(fate.raw), as_json=as_json, text=lambda: pairs(lines))
+
+
+def _weighed(weighed: Weighed | None) -> str | None:
+    """Return what a lesson weighs, and why it is not what the table of signals says.
+
+    >>> from online_learner.client import Weighed
+    >>> _weighed(Weighed(raw=1.0, given=0.4, factors={"raters": 0.5}))
+    '0.4 instead of 1: raters x 0.5, validation x 0.8'
+    """
+    if weighed is None:
+        return None
+    known = math.prod(weighed.factors.values(), start=weighed.raw)
+    rest = weighed.given / known if known else 1.0
+    factors = {**weighed.factors, **({"validation": rest} if abs(rest - 1) > ROUNDED else {})}
+    listed = ", ".join(f"{name} x {cell(float(factor))}" for name, factor in factors.items())
+    return f"{cell(float(weighed.given))} instead of {cell(float(weighed.raw))}: {listed}"
 
 
 def _released(release: ReleasedBy | None) -> str | None:

@@ -1,12 +1,14 @@
-"""`label`: walk the audit queue in the terminal, a key a label."""
+"""`label`: walk the queue in the terminal, a key a label."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,9 +21,18 @@ from online_learner.cli.output import cell, connect, connect_as_auditor, said, s
 if TYPE_CHECKING:
     from online_learner.client import Client
 
-PAGE = 50
+PAGE = 10  # that are leased at a time
+LEASE_S = 900.0  # for as long as a page may take
 MOST = 1000  # that the service lists at once
 INDENT = 12
+
+
+class Lane(StrEnum):
+    """Which answers: audits, what active learning asks about, or both."""
+
+    audit = "audit"
+    ask = "ask"
+    any = "any"
 
 
 def register(app: typer.Typer) -> None:
@@ -33,30 +44,37 @@ def label(
     model: ModelName,
     *,
     count: Annotated[int, typer.Option(min=1, help="How many at most.")] = 1000,
+    lane: Annotated[
+        Lane, typer.Option(help="audit: what the gate waits for. ask: what the model is unsure of.")
+    ] = Lane.any,
     rater: Annotated[str | None, typer.Option(help="Who labels, for the record.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the queue; label none.")] = False,
 ) -> None:
-    """Label the answers that the gate waits for: one key each.
+    """Label the answers that wait for it: one key each.
 
-    1 to 9 choose, c types the right answer, s skips, u takes the last one back, q ends. A label is
-    sent when the next one is given, or in the end, so that the last can be taken back. Leave none
-    out for what it is: what is chosen by its looks is no sample.
+    1 to 9 choose, c types the right answer, s skips for good, u takes the last one back, q ends. A
+    label is sent when the next one is given, or in the end, so that the last can be taken back.
+    Leave none out for what it is: what is chosen by its looks is no sample. What is shown to you is
+    shown to nobody else meanwhile.
 
-    It takes the key of an auditor: the one in OL_AUDIT_KEY, or the one that `up` made here.
+    Audits take the key of an auditor: the one in OL_AUDIT_KEY, or the one that `up` made here. For
+    the lane `ask` alone, your own key will do, with the scope `feedback`.
     """
-    with connect_as_auditor() or connect() as client:
-        about = client.model(model)
+    auditor = connect_as_auditor() if as_json or lane is not Lane.ask else None
+    with auditor or connect() as client:
         if as_json:
-            queue = client.audits(model, count=min(count, MOST))
+            about = client.model(model)
+            queue = client.queue(model, lane.value, count=min(count, MOST))
             found = {"task": about["task"], "labels": about["labels"], "queue": queue}
             show(found, as_json=True, text=lambda: None)
             return
         with Keyboard(sys.stdin) as keyboard:
-            walk = Walk(client, about, keyboard, rater)
+            walk = Walk(client, model, keyboard, rater, lane.value)
             try:
                 walk.go(count)
             finally:
                 typer.echo(walk.summary())
+                walk.give_back()
 
 
 @dataclass
@@ -67,12 +85,14 @@ class Walk:
     """
 
     client: Client
-    about: dict[str, Any]
+    model: str
     keyboard: Keyboard
     rater: str | None = None
+    lane: Any = "any"
     sent: int = 0
     skipped: int = 0
-    _seen: set[str] = field(default_factory=set)
+    _about: dict[str, Any] = field(default_factory=dict)  # the model's name, its task and labels
+    _leased: set[str] = field(default_factory=set)  # of which nothing has been said yet
     _held: tuple[dict[str, Any], dict[str, Any]] | None = None  # the answer, and what is said of it
 
     def go(self, count: int) -> None:
@@ -90,25 +110,38 @@ class Walk:
         held = " The last label was not sent." if self._held is not None else ""
         return f"{self.sent} labelled{skipped}.{held}"
 
+    def give_back(self) -> None:
+        """Give back what was leased and not labelled, so that it waits for nobody."""
+        from online_learner.client import ApiError, NotReachable
+
+        if self._leased:
+            with contextlib.suppress(ApiError, NotReachable):  # else the leases run out
+                self._skip(sorted(self._leased), again=True)
+
     def _queue(self, count: int) -> Iterator[dict[str, Any]]:
-        while True:
-            listed = min(MOST, PAGE + len(self._seen))
-            page = self.client.audits(self.about["model"], count=listed)
-            fresh = [item for item in page if item["prediction_id"] not in self._seen]
-            if not fresh:
-                typer.echo("No answer waits for a label.")
-                return
-            for item in fresh[:PAGE]:
-                if count <= len(self._seen):
-                    return
-                self._seen.add(item["prediction_id"])
-                yield item
+        left = count
+        while left and (page := self._page(min(PAGE, left))):
+            self._leased.update(item["prediction_id"] for item in page)
+            yield from page
+            left -= len(page)
+        if left:
+            typer.echo("No answer waits for a label.")
+
+    def _page(self, count: int) -> list[dict[str, Any]]:
+        how: Any = {"lane": self.lane, "seconds": LEASE_S, "rater": self.rater}
+        found = self.client.lease(self.model, count=count, **how)
+        self._about = {"model": self.model, "task": found["task"], "labels": found["labels"]}
+        return list(found["queue"])
+
+    def _skip(self, ids: list[str], *, again: bool = False) -> None:
+        self.client.skip(self.model, ids, rater=self.rater, again=again)
+        self._leased.difference_update(ids)
 
     def _one(self, item: dict[str, Any]) -> None:
         """Show one, and take what is said of it; `u` shows the one before again, first."""
         while True:
-            _show(item, self.about)
-            choices = choices_for(self.about, item)
+            _show(item, self._about)
+            choices = choices_for(self._about, item)
             typer.echo(f"  {choices.told()}   s skip   u undo   q quit")
             found = self._ask(choices)
             if found == "u":
@@ -116,6 +149,7 @@ class Walk:
                 continue
             if found == "s":
                 self.skipped += 1
+                self._skip([item["prediction_id"]])
             else:
                 self._send()
                 self._held = (item, found)
@@ -157,6 +191,7 @@ class Walk:
             self.skipped += 1
         else:
             self.sent += 1
+            self._leased.discard(item["prediction_id"])
         self._held = None  # not before: where nobody answers, the summary tells of it
 
 

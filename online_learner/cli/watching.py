@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from online_learner.cli.completing import ModelName
-from online_learner.cli.output import AsJson, cell, connect
+from online_learner.cli.output import AsJson, cell, connect, visible
 
 if TYPE_CHECKING:
     from online_learner.client import Event
@@ -27,8 +27,8 @@ def watch(
     model: ModelName,
     *,
     events: Annotated[
-        str, typer.Option(help="Some of metrics, feedback, verdict and swap.")
-    ] = "metrics,feedback,verdict,swap",
+        str, typer.Option(help="Some of metrics, feedback, verdict, swap, alarm and quality.")
+    ] = "metrics,feedback,verdict,swap,alarm",
     after: Annotated[
         str | None, typer.Option(help="The id of an event: begin after it, instead of now.")
     ] = None,
@@ -65,19 +65,28 @@ def _told(kind: str, data: dict[str, Any]) -> str:
     'version 3, step 70 of lineage 1 answers'
     >>> _told("metrics", {"predictions": 9, "feedback": 2, "learned": 2, "loop_ms": {"p50": 31.4}})
     '9 answers, 2 signals, 2 learned, heard to served in 31 ms (p50)'
+    >>> _told("alarm", {"about": "loss", "sentence": "It rose.", "effects": ["ask x 2"]})
+    'loss: It rose. (ask x 2)'
+    >>> _told("quality", {"figures": {"champion.accuracy": 0.75}})
+    'champion.accuracy 0.75'
     """
+    told: str = data.get("detail", "")
     match kind:
         case "metrics":
             counts = "{predictions} answers, {feedback} signals, {learned} learned"
             loop = data["loop_ms"]
             after = f", heard to served in {loop['p50']:.0f} ms (p50)" if loop else ""
-            return counts.format_map(data) + after
+            told = counts.format_map(data) + after
         case "feedback":
             about = f" on {data['prediction_id']}" if data["prediction_id"] else ""
-            return f"{data['kind']}{about}"
+            told = f"{data['kind']}{about}"
         case "verdict":
-            return f"{data['action']} {cell(data['version'])}: {data['sentence']}"
+            told = f"{data['action']} {cell(data['version'])}: {data['sentence']}"
         case "swap":
-            return "version {version}, step {step} of lineage {lineage} answers".format_map(data)
-        case _:
-            return str(data.get("detail", ""))
+            told = "version {version}, step {step} of lineage {lineage} answers".format_map(data)
+        case "alarm":
+            effects = f" ({', '.join(data['effects'])})" if data["effects"] else ""
+            told = f"{data['about']}: {data['sentence']}{effects}"
+        case "quality":
+            told = ", ".join(f"{name} {cell(n)}" for name, n in data["figures"].items())
+    return visible(told)

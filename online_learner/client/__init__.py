@@ -23,6 +23,7 @@ from online_learner.client.receipts import (
     ReleasedBy,
     ServedBy,
     SignalReceipt,
+    Weighed,
 )
 from online_learner.client.sending import Retry
 from online_learner.client.stream import Event
@@ -46,5 +47,6 @@ __all__ = [
     "ServedBy",
     "SignalReceipt",
     "Subject",
+    "Weighed",
     "signals",
 ]

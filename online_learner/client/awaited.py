@@ -13,6 +13,7 @@ from online_learner.client import calls, rewards, signals
 from online_learner.client.answers import Answer, NamedAnswer, id_of
 from online_learner.client.errors import ApiError
 from online_learner.client.fields import FeedbackFields, LogFields, PredictFields, SignalFields
+from online_learner.client.labelling import Lane
 from online_learner.client.place import locate
 from online_learner.client.receipts import BatchReceipt, Fate, Receipt
 from online_learner.client.sending import Json, Outcome, Retry, Sent
@@ -199,6 +200,14 @@ class AsyncClient:
         """See `Client.metrics`."""
         return await self._send(calls.metrics(model, window_s))
 
+    async def bias(self, model: str) -> Json:
+        """See `Client.bias`."""
+        return await self._send(calls.bias(model))
+
+    async def alarms(self, model: str, *, count: int = 100, after: str | None = None) -> list[Json]:
+        """See `Client.alarms`."""
+        return await self._send(calls.alarms(model, count=count, after=after))
+
     async def quarantine(self, model: str, *, after: str | None = None, count: int = 100) -> Json:
         """See `Client.quarantine`."""
         return await self._send(calls.quarantine(model, after=after, count=count))
@@ -218,7 +227,41 @@ class AsyncClient:
 
     async def audits(self, model: str, *, count: int = 20) -> list[Json]:
         """See `Client.audits`."""
-        return await self._send(calls.audits(model, count))
+        return await self._send(calls.queue(model, "audit", count))
+
+    async def queue(self, model: str, lane: Lane = "any", *, count: int = 20) -> list[Json]:
+        """See `Client.queue`."""
+        return await self._send(calls.queue(model, lane, count))
+
+    async def lease(
+        self,
+        model: str,
+        *,
+        count: int = 20,
+        lane: Lane = "any",
+        seconds: float = 300.0,
+        rater: str | None = None,
+    ) -> Json:
+        """See `Client.lease`."""
+        wanted = {"count": count, "lane": lane, "seconds": seconds, "rater": rater}
+        return await self._send(calls.lease(model, wanted))
+
+    async def skip(
+        self,
+        model: str,
+        prediction_ids: Iterable[str],
+        *,
+        rater: str | None = None,
+        again: bool = False,
+    ) -> int:
+        """See `Client.skip`."""
+        return await self._send(calls.skip(model, prediction_ids, rater, again=again))
+
+    async def gold(
+        self, model: str, features: Mapping[str, Any], value: Any, **fields: Any
+    ) -> Json:
+        """See `Client.gold`."""
+        return await self._send(calls.gold(model, {"features": features, "value": value, **fields}))
 
     async def register(
         self, model: str, file: bytes | Path | str, *, note: str = "", dry_run: bool = False

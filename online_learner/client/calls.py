@@ -133,6 +133,17 @@ def metrics(name: str, window_s: float) -> Call[Json]:
     return Call("GET", _asking(_of(name, "metrics"), {"window_s": window_s}), _whole)
 
 
+def bias(name: str) -> Call[Json]:
+    """Ask for what is known of those who speak and those who are silent."""
+    return Call("GET", _of(name, "bias"), _whole)
+
+
+def alarms(name: str, **wanted: Any) -> Call[list[Json]]:
+    """Ask for what observers raised."""
+    path = _asking(_of(name, "alarms"), wanted)
+    return Call("GET", path, lambda reply: list(reply["alarms"]))
+
+
 def signals(name: str, **wanted: Any) -> Call[Json]:
     """Ask for a page of what was said."""
     return Call("GET", _asking(_of(name, "feedback"), wanted), _whole)
@@ -143,10 +154,28 @@ def quarantine(name: str, **wanted: Any) -> Call[Json]:
     return Call("GET", _asking(_of(name, "quarantine"), wanted), _whole)
 
 
-def audits(name: str, count: int) -> Call[list[Json]]:
-    """Ask for answers that the gate waits for a label of."""
-    path = _asking(_of(name, "queue"), {"lane": "audit", "count": count})
+def queue(name: str, lane: str, count: int) -> Call[list[Json]]:
+    """Ask for answers that wait for a label."""
+    path = _asking(_of(name, "queue"), {"lane": lane, "count": count})
     return Call("GET", path, lambda reply: list(reply["queue"]))
+
+
+def lease(name: str, body: Json) -> Call[Json]:
+    """Ask for answers to label; where no reply comes, they may be leased all the same."""
+    sent = {key: value for key, value in body.items() if value is not None}
+    return Call("POST", _of(name, "queue/lease"), _whole, sent, repeat="refused")
+
+
+def skip(name: str, prediction_ids: Iterable[str], rater: str | None, *, again: bool) -> Call[int]:
+    """Give answers back unlabelled; a second time, there is nothing to give back."""
+    body: Json = {"prediction_ids": list(prediction_ids), "again": again}
+    sent = body if rater is None else body | {"rater": rater}
+    return Call("POST", _of(name, "queue/skip"), lambda reply: int(reply["given_back"]), sent)
+
+
+def gold(name: str, body: Json) -> Call[Json]:
+    """Plant a question with its right answer; it may arrive once only."""
+    return Call("POST", _of(name, "gold"), _whole, body, repeat="unsent")
 
 
 def operation(name: str, action: str, body: Json | None = None) -> Call[Json]:

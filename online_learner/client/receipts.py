@@ -106,6 +106,18 @@ class ReleasedBy:
 
 
 @dataclass(frozen=True, slots=True)
+class Weighed:
+    """What a signal's lesson weighed: by the table of signals, in the end, and by what in between.
+
+    `factors` are those of the observers, by name. What they do not account for is validation's.
+    """
+
+    raw: float
+    given: float
+    factors: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Fate:
     """What became of a signal.
 
@@ -120,6 +132,8 @@ class Fate:
         The commit of the learner that learned it, and when (seconds since 1970).
     version
         The first kept snapshot that has learned it.
+    weighed
+        By how much its weight was corrected; None where it was not.
     served
         The first answer that rests on it.
     released
@@ -138,6 +152,7 @@ class Fate:
     step: int | None
     learned_at: float | None
     version: int | None
+    weighed: Weighed | None
     served: ServedBy | None
     released: ReleasedBy | None
     supersedes: str | None
@@ -148,6 +163,7 @@ class Fate:
     def read(cls, reply: Mapping[str, Any]) -> Fate:
         """Return the fate in a reply."""
         served, released = reply.get("served"), reply.get("released")
+        weighed = reply.get("weighed")
         return cls(
             feedback_id=reply["feedback_id"],
             status=reply["status"],
@@ -156,6 +172,7 @@ class Fate:
             step=reply.get("step"),
             learned_at=reply.get("learned_at"),
             version=reply.get("version"),
+            weighed=None if weighed is None else read_as(Weighed, weighed),
             served=None if served is None else read_as(ServedBy, served),
             released=None if released is None else read_as(ReleasedBy, released),
             supersedes=reply["supersedes"],

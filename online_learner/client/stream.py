@@ -15,7 +15,7 @@ import httpx2
 
 from online_learner.client.sending import Call, Course, Json, Outcome, Retry, Sending
 
-KINDS = ("metrics", "feedback", "verdict", "swap")
+KINDS = ("metrics", "feedback", "verdict", "swap", "alarm", "quality")
 AGAIN_S = 0.5  # from the end of a connection to the next
 TIMEOUT = httpx2.Timeout(10.0, read=30.0)  # the service shows every 10 s that it is there
 
@@ -30,7 +30,8 @@ class Event:
         Where to go on: given as `after`, in this process or another, it brings what came later. The
         same event may have another id when it is heard again.
     kind
-        `metrics`, `feedback`, `verdict` or `swap`; or `lost`, where what was missed is trimmed.
+        `metrics`, `feedback`, `verdict`, `swap`, `alarm` or `quality`; or `lost`, where what was
+        missed is trimmed.
     at
         When, in seconds since 1970.
     data
@@ -59,7 +60,7 @@ class Reader:
     --------
     >>> reader = Reader("spam", after="c0")
     >>> reader.again().request["url"]
-    '/v1/stream?model=spam&events=metrics,feedback,verdict,swap&after=c0'
+    '/v1/stream?model=spam&events=metrics,feedback,verdict,swap,alarm,quality&after=c0'
     >>> lines = ['event: swap', 'data: {"model":"spam","at":1.5,"step":7}', "id: c1", ""]
     >>> [event] = filter(None, map(reader.line, lines))
     >>> event.kind, event.at, event.data

@@ -13,6 +13,7 @@ from online_learner.client import calls, rewards, signals
 from online_learner.client.answers import Answer, NamedAnswer, id_of
 from online_learner.client.errors import ApiError
 from online_learner.client.fields import FeedbackFields, LogFields, PredictFields, SignalFields
+from online_learner.client.labelling import Labelling
 from online_learner.client.place import locate
 from online_learner.client.receipts import BatchReceipt, Fate, Receipt
 from online_learner.client.sending import Json, Outcome, Retry, Sent
@@ -21,7 +22,7 @@ from online_learner.client.stream import KINDS, TIMEOUT, Event, Reader
 T = TypeVar("T")
 
 
-class Client:
+class Client(Labelling):
     """A connection to the service. Safe to share between threads.
 
     Parameters
@@ -222,59 +223,6 @@ class Client:
         """Tell the whole story of an answer: the record, and what was said about it."""
         return self._send(calls.prediction(prediction_id))
 
-    def models(self) -> list[Json]:
-        """Tell who answers for each model, how far its learner is, and who is alive."""
-        return self._send(calls.models())
-
-    def model(self, model: str) -> Json:
-        """Tell the same of one model."""
-        return self._send(calls.model(model))
-
-    def versions(self, model: str) -> list[Json]:
-        """List the kept snapshots, oldest first."""
-        return self._send(calls.versions(model))
-
-    def verdicts(self, model: str, *, count: int = 100, after: str | None = None) -> list[Json]:
-        """List the newest decisions with the numbers behind them, newest first.
-
-        With `after`, the `id` of one, those that came after it, oldest first ("0-0": from the
-        beginning).
-        """
-        return self._send(calls.verdicts(model, count=count, after=after))
-
-    def evidence(self, model: str, *, count: int = 1000, after: str = "0-0") -> list[Json]:
-        """List settled audits as scalars, oldest first: those after an `id`."""
-        return self._send(calls.evidence(model, count=count, after=after))
-
-    def signals(
-        self,
-        model: str,
-        *,
-        kind: str | None = None,
-        status: str | None = None,
-        after: str | None = None,
-        count: int = 100,
-    ) -> Json:
-        """List what was said, oldest first, with its fate: `{"feedback": [...], "next": ...}`.
-
-        Parameters
-        ----------
-        kind, status
-            Only such signals: `thumbs`, say, or `learned`.
-        after
-            The `next` of the page before; a page without one is the last.
-        """
-        wanted = {"kind": kind, "status": status, "after": after, "count": count}
-        return self._send(calls.signals(model, **wanted))
-
-    def metrics(self, model: str, *, window_s: float = 900.0) -> Json:
-        """Tell how much, how fast and how good, of late: what the console shows of a model."""
-        return self._send(calls.metrics(model, window_s))
-
-    def quarantine(self, model: str, *, after: str | None = None, count: int = 100) -> Json:
-        """List what was set aside or rolled back, and why: `{"quarantine": [...], "next": ...}`."""
-        return self._send(calls.quarantine(model, after=after, count=count))
-
     def release(
         self,
         model: str,
@@ -287,15 +235,6 @@ class Client:
         """Have signals learned after all, all or none; or all that the last pull rolled back."""
         wanted = {"rolled_back": rolled_back, "reason": reason, "dry_run": dry_run}
         return self._send(calls.release(model, feedback_ids, **wanted))
-
-    def audits(self, model: str, *, count: int = 20) -> list[Json]:
-        """List answers that the gate waits for a label of, in random order.
-
-        Label them as they come, and leave none out for what it is: what is chosen by its looks is
-        no sample. Each has `prediction_id`, `features`, `options`, the `output` that was shown,
-        `asked_at` and `expires_at`. Needs a key with the scope `audit`.
-        """
-        return self._send(calls.audits(model, count))
 
     def register(
         self, model: str, file: bytes | Path | str, *, note: str = "", dry_run: bool = False
@@ -350,7 +289,7 @@ class Client:
         Parameters
         ----------
         events
-            Some of `metrics`, `feedback`, `verdict` and `swap`.
+            Some of `metrics`, `feedback`, `verdict`, `swap`, `alarm` and `quality`.
         after
             The `id` of an event: begin after it. Else from now on.
         patience_s

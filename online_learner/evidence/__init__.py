@@ -38,6 +38,8 @@ from online_learner.evidence.exposure import ExposureTest
 from online_learner.evidence.forecast import labels_to_go, requests_to_go
 from online_learner.evidence.influence import Influence
 from online_learner.evidence.levels import ZETA, log_threshold, log_threshold_spent, lond_weight
+from online_learner.evidence.reliability import Reliability
+from online_learner.evidence.running import RunningMean
 from online_learner.evidence.scores import (
     agreement,
     difference,
@@ -65,6 +67,8 @@ __all__ = [
     "Floats",
     "Influence",
     "Reading",
+    "Reliability",
+    "RunningMean",
     "Segments",
     "Sensitivity",
     "Standing",

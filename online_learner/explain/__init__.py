@@ -3,9 +3,12 @@
 from online_learner.explain.answers import story
 from online_learner.explain.listing import feedback, quarantine
 from online_learner.explain.models import evidence, lag_s, status, verdicts
+from online_learner.explain.observations import alarms, bias
 from online_learner.explain.signals import receipt
 
 __all__ = [
+    "alarms",
+    "bias",
     "evidence",
     "feedback",
     "lag_s",

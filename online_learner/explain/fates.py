@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from online_learner.ids import entry_order
+from online_learner.interpret import NOTHING
 from online_learner.registry import Registry
-from online_learner.replay import NOTHING
 from online_learner.schema import Aliases, Step, Verdict
 from online_learner.store import Fields
 

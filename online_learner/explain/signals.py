@@ -21,9 +21,10 @@ async def receipt(registry: Registry, address: Address) -> dict[str, Any]:
 
     `status` is `accepted` (not learned yet), `learned` (with the step, the first version that has
     it, and the first answer that rests on it), `kept` (valid, and nothing to learn from it here),
-    `quarantined` or `rolled_back`. `released` tells who had it learned after all. `supersedes` and
-    `superseded_by` are the ids of what the same source had said before, or said later, in this kind
-    about this answer.
+    `quarantined` or `rolled_back`. `weighed` is there where its weight was corrected: the `raw`
+    one, the one `given`, and the `factors` of observers (what these do not account for, validation
+    did). `released` tells who had it learned after all. `supersedes` and `superseded_by` are the
+    ids of what the same source had said before, or said later, in this kind about this answer.
     """
     entry, fields = await find(registry, address)
     feedback = Feedback.model_validate_json(fields[b"f"])
@@ -102,6 +103,8 @@ def tell(fate: Fate) -> dict[str, Any]:
         found |= {"lineage": fate.step.lineage, "step": fate.step.step}
         if fate.status in {"learned", "rolled_back"}:
             found["learned_at"] = fate.step.at
+        if (weighed := fate.step.weighed.get(fate.place)) is not None:
+            found["weighed"] = weighed.model_dump()
     return found
 
 

@@ -26,10 +26,11 @@ from online_learner.explain.fates import Course, Reset
 from online_learner.ids import entry_order
 from online_learner.metrics.gauges import Gauges
 from online_learner.metrics.ledger import MOST, Ledger
+from online_learner.metrics.names import ASKED, about, known
 from online_learner.metrics.series import SECONDS_S, roll_up
 from online_learner.metrics.tally import Tally
 from online_learner.registry import Registry
-from online_learner.schema import Record, Served, Settled, Step, Verdict
+from online_learner.schema import Raised, Record, Served, Settled, Step, Verdict
 from online_learner.store import Entry, Fields
 
 R = TypeVar("R", bound=Record)
@@ -39,7 +40,7 @@ Place: TypeAlias = dict[str, str]  # stream -> the last entry that was counted
 READ_MAX = 500
 PAGES = 10  # in one turn
 EVERY_S, BEHIND_S = 0.9, 0.3  # between two turns; where there is more to count
-STREAMS = ("feedback", "steps", "served", "verdicts", "evidence")
+STREAMS = ("feedback", "steps", "served", "verdicts", "evidence", "alarms", "asked")
 UNDER_WAY = "begins"  # after this feedback entry are the signals under way
 UNDONE_MOST = 200  # pages of steps that one reset is looked for in
 
@@ -163,6 +164,13 @@ class Meter:
             if settled := _read(Settled, fields, b"e"):
                 tally.count("settled_total", answered=str(settled.answered).lower())
         self._move(place, "evidence", found["evidence"])
+        for _, fields in found["alarms"]:
+            if raised := _read(Raised, fields, b"a"):
+                tally.count("alarms_total", about=about(raised))
+        self._move(place, "alarms", found["alarms"])
+        for _, fields in found["asked"]:
+            tally.count("asked_total", reason=known(_reason(fields), ASKED))
+        self._move(place, "asked", found["asked"])
         return more
 
     @staticmethod
@@ -230,10 +238,10 @@ class Meter:
         """Return the place up to which was counted, and read again what is under way there."""
         found: bytes | None = await self._store.call("GET", self._keys.meter)
         self._committed, self._ledger = (found or b"").decode(), Ledger()
+        start = f"{max(0, int((self._clock() - SECONDS_S) * 1000))}-0"
         if found is None:
-            start = f"{max(0, int((self._clock() - SECONDS_S) * 1000))}-0"
             return dict.fromkeys((*STREAMS, UNDER_WAY), start)
-        place: Place = json.loads(found)
+        place: Place = dict.fromkeys(STREAMS, start) | json.loads(found)  # older ones knew fewer
         self._ledger.unlearned.extend(await self._heard(place))
         scratch = Tally()
         aliases = await self._gauges.aliases()
@@ -268,6 +276,14 @@ class Meter:
 
 def _ms(entry: str) -> int:
     return entry_order(entry)[0]
+
+
+def _reason(fields: Fields) -> object:
+    """Return why a label was asked for, where that can be read."""
+    try:
+        return json.loads(fields[b"q"])["reason"]
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _read(kind: type[R], fields: Fields, name: bytes) -> R | None:

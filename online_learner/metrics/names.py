@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from online_learner.schema import Raised
+
 Kind: TypeAlias = Literal["counter", "histogram", "gauge"]
 
 
@@ -92,6 +94,16 @@ _ALL = (
     ),
     Metric("store_memory_ratio", "gauge", "ratio", (), "Share of the store's memory in use."),
     Metric("settled_total", "counter", "1", ("answered",), "Audits that settled: true, false."),
+    Metric(
+        "alarms_total", "counter", "1", ("about",), "Alarms of observers, by what they are about."
+    ),
+    Metric(
+        "asked_total",
+        "counter",
+        "1",
+        ("reason",),
+        "Questions that labels are asked for, but audits: uncertain, gold.",
+    ),
     Metric("champion_version", "gauge", "1", (), "Version that answers."),
     Metric("following", "gauge", "1", (), "1 while the learner's newest step answers."),
 )
@@ -140,6 +152,23 @@ REASONS = frozenset(
         "unreadable",
     }
 )
+
+# What alarms are about: the first word that they say, else the observer that raised them.
+ABOUT = frozenset({"loss", "score", "output", "feature", "response", "rater", "implicit"})
+OBSERVERS = {"raters": "rater", "scores": "score"}
+ASKED = frozenset({"uncertain", "gold"})
+
+
+def about(raised: Raised) -> str:
+    """Return what an alarm is about, as one of a few words.
+
+    >>> about(Raised(by="drift", about="output spam", sentence="")), about(
+    ...     Raised(by="raters", about="human:ada", sentence="")
+    ... )
+    ('output', 'rater')
+    """
+    first = next(iter(raised.about.lower().split()), "")
+    return first if first in ABOUT else known(OBSERVERS.get(raised.by, raised.by), ABOUT)
 
 
 def known(value: object, values: frozenset[str]) -> str:

@@ -6,28 +6,64 @@ labels would flatter or slander, since people speak up where an answer is wrong.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, TypeAlias
 
 import numpy as np
 from pydantic import ValidationError
 
-from online_learner.evidence import confidence_sequence
+from online_learner.evidence import Reliability, RunningMean
 from online_learner.ids import entry_order
 from online_learner.registry import Registry
-from online_learner.schema import Aliases, Settled
+from online_learner.schema import Aliases, Observed, Settled
 
 MOST = 2000  # settled audits that are looked at; of more, the newest
 POINTS = 200  # of a curve
 RECENT = 200
-BINS = 10
 SCORED_BY = {"classification": "accuracy", "regression": "closeness"}
 KEPT_ROLES = ("champion", "anchor", "latest")
 
 Interval: TypeAlias = dict[str, Any]  # n, score, low, high
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What was summed up of a generation: each role's mean, up to an entry of the evidence."""
+
+    generation: int = 0
+    entry: str = "0-0"
+    means: Mapping[str, RunningMean] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, observed: Observed, report: Mapping[str, Any]) -> Before:
+        """Return what the observer of quality tells; see `observe.quality`."""
+        sums = report.get("sums", {}).items()
+        means = {role: RunningMean.unpack(values) for role, values in sums}
+        place = observed.places.get("evidence", "0-0")
+        return cls(report.get("generation", 0), place, means)
+
+    def start(self, role: str, sequence: Sequence[Scored]) -> RunningMean:
+        """Return the mean of a role before these answers, of its generation; or a fresh one.
+
+        The sums are taken apart again: of all that the observer has counted, less what is here.
+        """
+        known = self.means.get(role)
+        if known is None or not sequence or sequence[0].generation != self.generation:
+            return RunningMean()
+        until = entry_order(self.entry)
+        counted = [s.scores[role] for s in sequence if entry_order(s.entry) <= until]
+        if known.n <= len(counted):
+            return RunningMean()
+        before = known.n - len(counted)
+        start = RunningMean(n=before, weight=float(before), total=known.total - sum(counted))
+        trial = replace(start)
+        for score in counted:
+            trial.add(score)
+        start.surprise = max(0.0, known.surprise - trial.surprise)
+        return start
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +72,13 @@ class Scored:
 
     Parameters
     ----------
+    entry
+        Its place in the log.
     at
         When the answer was given, in seconds since 1970.
     """
 
+    entry: str
     at: float
     generation: int
     scores: dict[str, float]
@@ -56,7 +95,8 @@ async def settled(registry: Registry) -> list[Scored]:
             continue
         if record.scores:
             at = entry_order(entry)[0] / 1000
-            found.append(Scored(at, record.generation, record.scores, record.confidence))
+            kept = record.generation, record.scores, record.confidence
+            found.append(Scored(entry, at, *kept))
     return found[::-1]
 
 
@@ -66,29 +106,33 @@ def interval(scores: Sequence[float]) -> Interval | None:
     The bounds hold together with those after each score before, so that who looks at each is not
     misled. Of scores that begin later, as of a window that moves, they hold for one look.
     """
-    if not scores:
-        return None
-    low, high = confidence_sequence(scores)
-    mean = float(np.mean(scores))
-    return {"n": len(scores), "score": mean, "low": float(low[-1]), "high": float(high[-1])}
+    mean = RunningMean()
+    for score in scores:
+        mean.add(score)
+    return mean.interval()
 
 
-def curves(found: Sequence[Scored], aliases: Aliases | None, task: str) -> dict[str, Any]:
+def curves(
+    found: Sequence[Scored], aliases: Aliases | None, task: str, before: Before | None = None
+) -> dict[str, Any]:
     """Return each role's running score: how it is now, and how it came about.
 
     Whenever the reference of the tests changes, all curves begin anew. The bounds of a curve hold
-    at all its points at once, and at those that are to come, until more than `MOST` audits have
-    settled: from then on it begins with a later answer whenever one looks.
+    at all its points at once, and at those that are to come. Once more than `MOST` audits have
+    settled, that rests on the sums of those that are not looked at any more (`before`): without
+    them a curve begins with a later answer whenever one looks.
     """
+    before = before or Before()
     roles: dict[str, Interval] = {}
     points: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for generation, part in groupby(found, key=lambda scored: scored.generation):
         named = _named(list(part), aliases, generation)
         for name, (role, sequence) in named.items():
-            points[name] += _curve(name, sequence)
+            curve = _curve(name, role, sequence, before.start(role, sequence))
+            points[name] += curve
             if aliases is not None and generation == aliases.generation:
-                now = interval([score for _, score in sequence])
-                roles[name] = {"version": _version(role, aliases), **(now or {})}
+                now = {key: curve[-1][key] for key in ("n", "score", "low", "high")}
+                roles[name] = {"version": _version(role, aliases), **now}
     kept = [point for curve in points.values() for point in _thinned(curve, POINTS)]
     return {
         "metric": SCORED_BY.get(task, "agreement"),
@@ -99,16 +143,16 @@ def curves(found: Sequence[Scored], aliases: Aliases | None, task: str) -> dict[
 
 def _named(
     part: Sequence[Scored], aliases: Aliases | None, generation: int
-) -> dict[str, tuple[str, list[tuple[float, float]]]]:
-    """Return role and scores by the name under which they are shown.
+) -> dict[str, tuple[str, list[Scored]]]:
+    """Return role and answers by the name under which they are shown.
 
     Of the challengers, the one that has been tested for longest is called just that; the others
     that are open keep their numbers, and of earlier ones there is no more than it.
     """
-    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    found: dict[str, list[Scored]] = defaultdict(list)
     for scored in part:
-        for role, score in scored.scores.items():
-            found[role].append((scored.at, score))
+        for role in scored.scores:
+            found[role].append(scored)
     named = {role: (role, found[role]) for role in KEPT_ROLES if role in found}
     tested = [role for role in found if role.startswith("challenger:")]
     if aliases is not None and generation == aliases.generation:
@@ -131,20 +175,21 @@ def _version(role: str, aliases: Aliases) -> int | None:
     return known[role] if role in known else _number(role)
 
 
-def _curve(name: str, sequence: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
-    scores = np.array([score for _, score in sequence])
-    low, high = confidence_sequence(scores)
-    means = scores.cumsum() / np.arange(1, len(scores) + 1)
+def _curve(
+    name: str, role: str, sequence: Sequence[Scored], mean: RunningMean
+) -> list[dict[str, Any]]:
+    """Return the running score of a role after each answer; it goes on from a mean."""
+    means, low, high = mean.along([scored.scores[role] for scored in sequence])
     return [
         {
-            "at": at,
+            "at": scored.at,
             "role": name,
-            "n": place + 1,
+            "n": mean.n + place + 1,
             "score": float(means[place]),
             "low": float(low[place]),
             "high": float(high[place]),
         }
-        for place, (at, _) in enumerate(sequence)
+        for place, scored in enumerate(sequence)
     ]
 
 
@@ -167,22 +212,10 @@ def calibration(found: Iterable[Scored], aliases: Aliases | None) -> dict[str, A
         and aliases is not None
         and scored.generation == aliases.generation
     ]
-    if not pairs:
-        return None
-    sure, right = np.clip(np.array(pairs).T, 0.0, 1.0)
-    places = np.minimum((sure * BINS).astype(int), BINS - 1)
-    bins = [
-        {
-            "low": place / BINS,
-            "high": (place + 1) / BINS,
-            "count": int(count),
-            "mean_score": float(sure[places == place].mean()),
-            "share_right": float(right[places == place].mean()),
-        }
-        for place, count in sorted(Counter(places.tolist()).items())
-    ]
-    gaps = [b["count"] * abs(b["mean_score"] - b["share_right"]) for b in bins]
-    return {"n": len(pairs), "error": sum(gaps) / len(pairs), "bins": bins}
+    known = Reliability()
+    for sure, right in pairs:
+        known.add(sure, right)
+    return known.report() if pairs else None
 
 
 def champion_scores(found: Iterable[Scored]) -> list[float]:

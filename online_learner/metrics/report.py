@@ -16,7 +16,7 @@ from online_learner.metrics import outputs, prequential, series
 from online_learner.metrics.series import Points
 from online_learner.metrics.tally import Tally, Times
 from online_learner.registry import Registry
-from online_learner.schema import Aliases, Verdict
+from online_learner.schema import Aliases, Observed, Verdict
 from online_learner.settings import ModelSpec
 from online_learner.stages import make_policy
 
@@ -42,6 +42,7 @@ UNJOINED = {
     "unsupported_media_type",
 }
 ROLLED_BACK = "rolled_back"
+UNTOLD = ("metric", "point", "sums")  # of quality: said already, or not for people
 
 
 async def report(
@@ -49,8 +50,9 @@ async def report(
 ) -> dict[str, Any]:
     """Return the figures of one model; where there is nothing yet, zeros, nulls and empty lists.
 
-    Counts and times are of the window. Scores are of the newest `prequential.MOST` settled audits,
-    and what is answered of the newest `outputs.MOST` audited ones, whatever the window.
+    Counts and times are of the window. Curves show the newest `prequential.MOST` settled audits,
+    and go on from those before; what is answered is of the newest `outputs.MOST` audited ones,
+    whatever the window. `quality` is what the observer of it found: see `observe.quality`.
 
     Parameters
     ----------
@@ -62,9 +64,11 @@ async def report(
     points = await series.read(registry.store, registry.keys, window_s=window_s, now=now)
     tally, aliases = series.total(points), await _aliases(registry)
     scored = await prequential.settled(registry)
+    at, quality = await _quality(registry)
     labels = await outputs.given(registry) if spec.task == "classification" else []
     began = max(now - window_s, points[0][0]) if points else now
-    curves = prequential.curves(scored, aliases, spec.task)
+    before = prequential.Before.of(at, quality)
+    curves = prequential.curves(scored, aliases, spec.task, before)
     return {
         "model": registry.model,
         "at": now,
@@ -75,11 +79,25 @@ async def report(
         "kinds": tally.by("feedback_total", "kind", outcome="accepted"),
         "implicit": tally.by("implicit_total", "event"),
         "score": {**curves, "marks": await _marks(registry)},
+        "quality": _told(quality) if quality else None,
         "calibration": prequential.calibration(scored, aliases),
         "scores": outputs.histogram(labels),
         "drift": await _drift(registry, spec, aliases, scored, labels),
         "series": _series(points, window_s, now),
     }
+
+
+async def _quality(registry: Registry) -> tuple[Observed, dict[str, Any]]:
+    """Return what the observer of quality tells, and up to where; nothing where it is damaged."""
+    with contextlib.suppress(StateError):
+        found = await registry.observations()
+        if found is not None:
+            return found[0], found[1].get("quality", {})
+    return Observed(), {}
+
+
+def _told(quality: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in quality.items() if name not in UNTOLD}
 
 
 async def _aliases(registry: Registry) -> Aliases | None:

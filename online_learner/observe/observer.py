@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
-from online_learner.errors import StateError
+from online_learner.errors import StateError, trace
 from online_learner.ids import entry_order
+from online_learner.interpret import Signals
 from online_learner.observe.lens import Lens
 from online_learner.observe.sightings import sightings
 from online_learner.registry import Registry
-from online_learner.replay import Signals
 from online_learner.schema import (
     Advice,
     Control,
@@ -29,12 +31,17 @@ from online_learner.schema import (
 from online_learner.settings import ObserveSpec
 from online_learner.store import Fields
 
-READ_MAX = 500  # entries of a stream in one turn
+log = logging.getLogger(__name__)
+
+READ_MAX = 500  # entries of a stream at once
+PAGES, PAGES_AT_ONCE = 4, 20  # in one turn: of the gatekeeper's time, it may take some
 SEE_MAX = 500  # answers
 EVERY_S = 1.0  # between two turns
 COMMIT_S = 2.0  # between two commits: what was observed since is observed again after a crash
+BYTES_PER_S = 200_000  # of state that are written, on average
 MOST_ALARMS, MOST_POINTS = 1000, 5000
-LENIENT = (ArithmeticError, LookupError, TypeError, ValueError)
+FLOWS = ("feedback", "evidence", "predictions")
+KEYS = ("observer", "advice", "alarms", "quality", "feedback")
 
 Lenses: TypeAlias = Mapping[str, Lens]
 
@@ -72,12 +79,15 @@ class Observer:
         self.lenses: Lenses = {}
         self.at: Observed | None = None
         self._turned_at = self._committed_at = 0.0
+        self._commit_s = COMMIT_S
         self._news = False
 
-    async def turn_when_due(self) -> None:
-        """Look on, unless that was done a moment ago."""
-        if not 0 <= self._clock() - self._turned_at < EVERY_S:
+    async def turn_when_due(self) -> bool:
+        """Look on, unless that was done a moment ago; tells whether it was done now."""
+        due = not 0 <= self._clock() - self._turned_at < EVERY_S
+        if due:
             await self.turn(at_once=False)
+        return due
 
     async def turn(self, *, at_once: bool = True) -> None:
         """Take in what has come since, and keep what follows from it.
@@ -94,13 +104,16 @@ class Observer:
         """
         now = self._clock()
         elapsed_s, self._turned_at = max(0.0, now - self._turned_at), now
+        count = SEE_MAX if at_once else int(self._spec.most_per_s * elapsed_s)
         try:
             if self.at is None:
                 await self._restore()
-            for _ in range(1 if not at_once else 20):
-                if not await self._look(now, elapsed_s):
+            for _ in range(PAGES_AT_ONCE if at_once else PAGES):
+                if not await self._look():
                     break
-            if self._news and (at_once or not 0 <= now - self._committed_at < COMMIT_S):
+            await self._see(now, count=max(1, min(SEE_MAX, count)))
+            waited_s = now - self._committed_at
+            if self._news and (at_once or not 0 <= waited_s < self._commit_s):
                 await self._commit(now)
         except BaseException:
             self.at = None  # memory may be ahead of what is kept
@@ -108,64 +121,82 @@ class Observer:
 
     # --- what is observed ---------------------------------------------------------------------
 
-    async def _look(self, now: float, elapsed_s: float) -> bool:
-        """Take in a page of each flow; tells whether there may be more."""
-        assert self.at is not None
-        places = dict(self.at.places)
-        found = await self._store.read(
-            {self._keys.feedback: places["feedback"], self._keys.evidence: places["evidence"]},
-            count=READ_MAX,
-        )
-        said = found.get(self._keys.feedback, [])
-        audits = found.get(self._keys.evidence, [])
+    async def _look(self) -> bool:
+        """Take in a page of signals and of audits; tells whether there may be more."""
+        keys, places = self._keys, self._at.places
+        offsets = {keys.feedback: places["feedback"], keys.evidence: places["evidence"]}
+        found = await self._store.read(offsets, count=READ_MAX)
+        said, audits = found.get(keys.feedback, []), found.get(keys.evidence, [])
         for entry, fields in said:
             self._hear(entry, fields)
-            places["feedback"] = entry
         for entry, fields in audits:
             self._settle(entry, fields)
-            places["evidence"] = entry
-        seen, places["predictions"] = await self._sightings(places["predictions"], now, elapsed_s)
-        for sighting in seen:
-            for lens in self.lenses.values():
-                lens.see(sighting)
-        self.at = self.at.model_copy(update={"places": places, "seen": self.at.seen + len(seen)})
-        self._news = self._news or bool(said or audits or seen)
+        for flow, entries in (("feedback", said), ("evidence", audits)):
+            if entries:
+                self._came_to(flow, entries[-1][0])
         return len(said) == READ_MAX or len(audits) == READ_MAX
 
-    async def _sightings(
-        self, after: str, now: float, elapsed_s: float
-    ) -> tuple[Sequence[Sighting], str]:
-        due_ms = int((now - self._spec.window_s) * 1000)
-        count = max(1, min(SEE_MAX, int(self._spec.most_per_s * elapsed_s)))
-        return await sightings(
+    async def _see(self, now: float, *, count: int) -> None:
+        """Take in answers whose window is over, `count` at most."""
+        found, place = await sightings(
             self._registry,
-            after=after,
-            due_ms=due_ms,
+            after=self._at.places["predictions"],
+            due_ms=int((now - self._spec.window_s) * 1000),
             window_ms=int(self._spec.window_s * 1000),
             count=count,
             rng=self._rng,
         )
+        for sighting in found:
+            self._show(partial(_shown, sighting))
+        if found:
+            self._came_to("predictions", place, seen=len(found))
+
+    def _came_to(self, flow: str, place: str, *, seen: int = 0) -> None:
+        at = self._at
+        self.at = at.model_copy(
+            update={"places": {**at.places, flow: place}, "seen": at.seen + seen}
+        )
+        self._news = True
+
+    @property
+    def _at(self) -> Observed:
+        assert self.at is not None
+        return self.at
 
     def _hear(self, entry: str, fields: Fields) -> None:
         signal = signal_of(entry, fields, self._signals)
         if signal is not None:
-            for lens in self.lenses.values():
-                lens.hear(signal)
+            self._show(lambda lens: lens.hear(signal))
 
     def _settle(self, entry: str, fields: Fields) -> None:
         try:
             settled = Settled.model_validate_json(fields[b"e"])
         except (KeyError, ValidationError):
             return
-        for lens in self.lenses.values():
-            lens.settle(entry, settled)
+        self._show(lambda lens: lens.settle(entry, settled))
+
+    def _show(self, what: Callable[[Lens], None]) -> None:
+        """Show something to all; one that fails, as a team's own may, looks no further."""
+        for name, lens in list(self.lenses.items()):
+            try:
+                what(lens)
+            except Exception as error:
+                self._close_eyes(name, error)
+
+    def _close_eyes(self, name: str, error: Exception) -> None:
+        log.error(
+            "the observer '%s' of '%s' failed, and looks no further until it is started again\n%s",
+            name,
+            self._registry.model,
+            trace(error),
+        )
+        self.lenses = {other: lens for other, lens in self.lenses.items() if other != name}
 
     # --- what is kept -------------------------------------------------------------------------
 
     async def _commit(self, now: float) -> None:
-        assert self.at is not None
-        before = self.at
-        tables = {name: lens.table() for name, lens in self.lenses.items()}
+        before = self._at
+        tables = json.loads(json.dumps({n: lens.table() for n, lens in self.lenses.items()}))
         tables = {name: table for name, table in tables.items() if table}
         changed = {
             name: tables.get(name, {})
@@ -204,14 +235,14 @@ class Observer:
         if not await self._store.run("observe", keys, [json.dumps(head), states, told]):
             self.at = None
         self._committed_at, self._news = now, False
+        self._commit_s = max(COMMIT_S, len(states) / BYTES_PER_S)
 
     def _point(self, reports: Mapping[str, Any]) -> dict[str, Any]:
         quality: dict[str, Any] = reports.get("quality", {}).get("point", {})
         return quality
 
     def _advice(self, now: float) -> Advice:
-        assert self.at is not None
-        before = self.at.advice
+        before = self._at.advice
         scalings = {p: s for lens in self.lenses.values() for p, s in lens.scalings().items()}
         ask = max((lens.ask() for lens in self.lenses.values()), default=1.0)
         if (scalings, ask) == (before.scalings, before.ask):
@@ -222,20 +253,27 @@ class Observer:
         """Take up where the last commit stood; what is damaged is begun anew, from now on."""
         self.lenses = self._build()
         self._news = False
-        kept = await self._registry.observed()
+        try:
+            kept = await self._registry.observed()
+        except StateError as error:
+            log.error("what was observed of '%s' is refused: %s", self._registry.model, error)  # noqa: TRY400
+            kept = None
         if kept is None:
             start = f"{max(0, int((self._clock() - self._spec.window_s) * 1000))}-0"
-            self.at = Observed(places=dict.fromkeys(("feedback", "evidence", "predictions"), start))
+            n = int(await self._store.call("HGET", self._keys.observer, "n") or 0)
+            self.at = Observed(n=n, places=dict.fromkeys(FLOWS, start))
             return
         self.at, states = kept
         for name, lens in self.lenses.items():
             try:
                 lens.restore(states.get(name, {}))
-            except LENIENT as error:  # of another release, or configured otherwise
-                raise StateError(f"what '{name}' has observed is not of this release") from error
+            except Exception:  # of another release, or configured otherwise
+                log.warning("what '%s' has observed is not of this release, and dropped", name)
+                self.lenses = {**self.lenses, name: self._build()[name]}
 
 
-KEYS = ("observer", "advice", "alarms", "quality", "feedback")
+def _shown(sighting: Sighting, lens: Lens) -> None:
+    lens.see(sighting)
 
 
 def signal_of(entry: str, fields: Fields, signals: Signals) -> Signal | None:

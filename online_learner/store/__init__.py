@@ -65,6 +65,8 @@ SCRIPTS = (
     "trim",
     "meter",
     "observe",
+    "lease",
+    "give_back",
     "configure",
     "essential",
 )

@@ -36,8 +36,13 @@ class Keys:
 
     @property
     def leases(self) -> str:
-        """Hash: by prediction, who is to label it, and until when."""
+        """Hash: by prediction, who is to label it, and until when; see `lease.lua`."""
         return self._key("leases")
+
+    @property
+    def gold(self) -> str:
+        """Hash: by prediction, until when a planted question is asked."""
+        return self._key("gold")
 
     @property
     def observer(self) -> str:

@@ -17,7 +17,8 @@ What is not set aside is learned, with another weight than the table of signals 
   raters as `share`, nobody is cut. What is cut from some is added to all, up to twice their weight:
   else a crowd whose busiest few say most things would be learned from at half the pace.
 * *reputation*: who disagrees with what answers, with auditors or with other raters, more than the
-  crowd of the moment does, is believed less, down to `floor` (see `reputation`).
+  crowd of the moment does, is believed less, down to `floor` (see `reputation`). Where observers
+  find that the world has moved, it may be suspended for a time.
 
 An auditor is under none of this, and the system itself under neither of these two, nor under
 `burst`. A source `key:...` is the application: it named nobody, so that nothing is known of who
@@ -109,6 +110,7 @@ class Validation:
     opinions: Opinions
     bursts: Bursts
     distances: tuple[float, float]  # of numbers said from those served: their sum, and count
+    suspended_until_ms: int  # by the stream's time
 
     def __init__(
         self,
@@ -161,6 +163,28 @@ class Validation:
 
     def weigh(self, signal: Signal, weight: float) -> float:
         """Return what a lesson is to weigh, and count it."""
+        given = self._weigh(signal, weight)
+        if signal.at_ms < self.suspended_until_ms:
+            self.reputation.forgive()
+        return given
+
+    def suspend(self, until_ms: int) -> None:
+        """Hold nothing against anybody by reputation, until then by the stream's own time.
+
+        What was held against them before is forgiven: who was first to see that the world has moved
+        disagreed with what answered. The crowd is heard all along, so that afterwards it is known
+        what is usual now. Shares, and all that sets signals aside, stay as they are.
+
+        Parameters
+        ----------
+        until_ms
+            In milliseconds since the epoch; an earlier one than was told before changes nothing.
+        """
+        if until_ms > self.suspended_until_ms:
+            self.suspended_until_ms = until_ms
+            self.reputation.forgive()
+
+    def _weigh(self, signal: Signal, weight: float) -> float:
         if signal.feedback.auditor:
             self._audit(signal)
         if _exempt(signal):
@@ -239,8 +263,9 @@ class Validation:
     # --- memory ---------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Return what is remembered, as plain JSON; nothing where nobody has spoken."""
-        if not self.raters.known and not self.opinions.answers:
+        """Return what is remembered, as plain JSON; nothing where nothing is."""
+        until_ms = self.suspended_until_ms
+        if not self.raters.known and not self.opinions.answers and not until_ms:
             return {}
         return {
             "raters": self.raters.pack(),
@@ -248,6 +273,7 @@ class Validation:
             "opinions": self.opinions.pack(),
             "bursts": self.bursts.pack(),
             "distances": list(self.distances),
+            **({"suspended_until_ms": until_ms} if until_ms else {}),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -260,6 +286,7 @@ class Validation:
             self.bursts = Bursts(self.bursts.times, *state["bursts"])
             total, count = state["distances"]
             self.distances = (total, count)
+            self.suspended_until_ms = state.get("suspended_until_ms", 0)
 
     def _forget(self) -> None:
         flips = 1 << 30 if self.flips is None else self.flips
@@ -268,6 +295,7 @@ class Validation:
         self.opinions = Opinions(flips, self.breath_s or 0.0, self.most)
         self.bursts = Bursts(self.burst or 0.0)
         self.distances = (0.0, 0.0)
+        self.suspended_until_ms = 0
 
 
 def _exempt(signal: Signal) -> bool:

@@ -93,7 +93,7 @@ class Reputation:
     floor
         The least that a word may weigh, above 0.
     amnesties
-        How often the world has changed.
+        How often all was forgiven.
     crowds
         How the crowd agrees, by what is compared.
     """
@@ -142,7 +142,7 @@ class Reputation:
             weight *= self._worth(self.newcomers)
         crowd.hear(agreement, weight * credence)
         if crowd.fallen and not fallen:
-            self.amnesties += 1
+            self.forgive()
 
     def compare_peers(
         self, rater: Rater, peers: Sequence[tuple[Rater, bool]], weight: float
@@ -168,6 +168,10 @@ class Reputation:
     def audited(self, rater: Rater, *, agreed: bool) -> None:
         """Compare a rater with an auditor who spoke of the same answer."""
         self._step(rater, 1.0 if agreed else CONTRADICTED)
+
+    def forgive(self) -> None:
+        """Hold nothing against anybody of what was so far."""
+        self.amnesties += 1
 
     def _judge(self, rater: Rater, crowd: Crowd, agreement: float, credence: float) -> None:
         usual = crowd.agreement

@@ -95,6 +95,62 @@ class Scores(BaseModel):
     marks: list[Mark]
 
 
+class Figures(BaseModel):
+    """How good one role is. What is not known is null.
+
+    `accuracy` is the mean since the tests began anew (closeness for numbers, agreement for orders);
+    its bounds hold at every look at once. `recent` is that of the last 500 settled audits, and of
+    `decayed` half fades within 500, each with bounds for one look; the others fade likewise.
+    """
+
+    accuracy: Score | None
+    recent: Score | None
+    decayed: Score | None
+    log_loss: float | None
+    calibration_error: float | None
+    macro_f1: float | None
+
+
+class Baselines(BaseModel):
+    """What guessing would do: the last right label that was known, or the most frequent one."""
+
+    no_change: Figures
+    majority: Figures
+
+
+class SegmentScore(Score):
+    """The champion's mean where a segment has a value; of late it is `decayed`."""
+
+    decayed: float | None
+
+
+class Opinion(BaseModel):
+    """What people say, 0 to 1: all sayings alike, and (`corrected`) all raters alike; of late."""
+
+    raw: Score | None
+    corrected: Score | None
+
+
+class Opinions(BaseModel):
+    """Thumbs that are up, and ratings as shares of their scale."""
+
+    thumbs_up: Opinion
+    mean_rating: Opinion
+
+
+class Quality(BaseModel):
+    """How good the answers are, as it goes on: of each role, by settled audits; and what is said.
+
+    A generation begins whenever the reference of the tests changes.
+    """
+
+    generation: int
+    roles: dict[str, Figures]
+    baselines: Baselines
+    segments: dict[str, dict[str, SegmentScore]]
+    said: Opinions
+
+
 class CalibrationBin(BaseModel):
     """Answers that were so sure, and the share of them that was right."""
 
@@ -166,6 +222,7 @@ class ModelMetrics(BaseModel):
     kinds: dict[str, int]
     implicit: dict[str, int]
     score: Scores
+    quality: Quality | None
     calibration: Calibration | None
     scores: list[ScoreBin] | None
     drift: Drift | None

@@ -27,7 +27,8 @@ from online_learner.requests import (
     SeveralSignals,
 )
 from serve_app.access import Need, declared
-from serve_app.api import replies
+from serve_app.api import queue, replies
+from serve_app.api.bias import Alarms, Bias
 from serve_app.api.examples import add_examples
 from serve_app.api.metrics import ModelMetrics
 from serve_app.api.sessions import SessionInfo
@@ -140,7 +141,16 @@ def operations(bodies: Mapping[str, Any]) -> dict[tuple[str, str], Operation]:
         ("GET", f"{model}/verdicts"): Operation(replies.Verdicts),
         ("GET", f"{model}/evidence"): Operation(replies.Evidence),
         ("GET", f"{model}/metrics"): Operation(ModelMetrics),
-        ("GET", f"{model}/queue"): Operation(replies.Queue),
+        ("GET", f"{model}/bias"): Operation(Bias),
+        ("GET", f"{model}/alarms"): Operation(Alarms),
+        ("GET", f"{model}/queue"): Operation(queue.Waiting),
+        ("POST", f"{model}/queue/lease"): Operation(queue.Leased, body=queue.LeaseRequest),
+        ("POST", f"{model}/queue/skip"): Operation(
+            queue.GivenBack, body=queue.SkipRequest, required=True
+        ),
+        ("POST", f"{model}/gold"): Operation(
+            queue.Gold, (409, 503), queue.GoldRequest, 201, required=True
+        ),
         ("GET", f"{model}/feedback"): Operation(replies.FeedbackPage),
         ("GET", f"{model}/quarantine"): Operation(replies.QuarantinePage),
         ("POST", f"{model}/promote"): operate(f"{model}/promote"),

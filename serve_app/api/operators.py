@@ -13,7 +13,7 @@ from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
-from online_learner import explain, lane, operate, release
+from online_learner import explain, operate, release
 from online_learner.auth import Credential
 from online_learner.errors import Invalid, ServiceError, StateError, Unavailable, json_pointer
 from online_learner.explain.signals import find
@@ -23,8 +23,10 @@ from online_learner.requests.values import Count as Number
 from online_learner.requests.values import Name
 from online_learner.stages import Stages
 from serve_app.access import allowed, needs
+from serve_app.api.bias import add_bias
 from serve_app.api.metrics import add_metrics
 from serve_app.api.openapi import document
+from serve_app.api.queue import add_queue
 from serve_app.api.sessions import add_session
 from serve_app.api.versions import add_versions
 from serve_app.console import add_console
@@ -87,6 +89,8 @@ def operator_api() -> FastAPI:
     add_stream(app)
     add_versions(app)
     add_metrics(app)
+    add_queue(app)
+    add_bias(app)
     add_pages(app)
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -118,7 +122,6 @@ def _room(request: Request, model: str) -> Stages:
 
 
 Reader = Annotated[Credential, allowed("read")]
-Auditor = Annotated[Credential, allowed("audit")]
 Operator = Annotated[Credential, allowed("operate")]
 Services = Annotated[Service, Depends(_service)]
 Room = Annotated[Stages, Depends(_room)]
@@ -141,7 +144,6 @@ ReleaseOne = Annotated[ReleaseOneRequest, _sent(ReleaseOneRequest)]
 
 After = Annotated[str, Query(pattern=r"^[0-9]{1,15}-[0-9]{1,15}$")]
 Count = Annotated[int, Query(ge=1, le=1000)]
-Lane: TypeAlias = Literal["audit"]
 Kind: TypeAlias = Literal[tuple(KINDS)]  # type: ignore[valid-type]
 Status: TypeAlias = Literal["accepted", "learned", "kept", "quarantined", "rolled_back"]
 
@@ -179,11 +181,6 @@ def _reads(app: FastAPI) -> None:
         """List settled audits as scalars, oldest first: all that the verdicts rest on."""
         return {"evidence": await explain.evidence(room.registry, count=count, after=after)}
 
-    @app.get("/v1/models/{model}/queue")
-    async def queue(_: Auditor, room: Room, lane: Lane, count: Count = 20) -> dict[str, Any]:
-        """List answers that wait for a label; the lane `audit` has those that the gate needs."""
-        return {"lane": lane, "queue": await _queue(room, count)}
-
     @app.get("/v1/predictions/{prediction_id}")
     async def prediction(_: Reader, service: Services, prediction_id: str) -> dict[str, Any]:
         """Tell the whole story of one answer."""
@@ -203,13 +200,6 @@ async def _told(room: Stages, *, now: float) -> dict[str, Any]:
     """Return what a model is for, who answers, and how it is."""
     status = await explain.status(room.registry, room.policy, now=now)
     return {**status, "task": room.spec.task, "labels": room.spec.labels}
-
-
-async def _queue(room: Stages, count: int) -> list[dict[str, Any]]:
-    deadline_s, window_s = room.spec.audit_deadline_s, room.window_s
-    return await lane.audits(
-        room.registry, count=count, now=time.time(), deadline_s=deadline_s, window_s=window_s
-    )
 
 
 def _signals(app: FastAPI) -> None:

@@ -5,7 +5,7 @@ Fields with a default are left out where there is nothing to tell.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, JsonValue
 
@@ -13,12 +13,12 @@ from online_learner.schema import (
     Aliases,
     Flag,
     Label,
-    Output,
     Prediction,
     Settled,
     Task,
     Verdict,
     Version,
+    Weighed,
 )
 from online_learner.store import Durability
 
@@ -157,6 +157,7 @@ class FeedbackOutcome(BaseModel):
     step: int = 0
     learned_at: float = 0.0
     version: int | None = None
+    weighed: Weighed | None = None
     served: ServedBy | None = None
 
 
@@ -338,24 +339,6 @@ class Evidence(BaseModel):
     """Settled audits, oldest first."""
 
     evidence: list[EvidenceEntry]
-
-
-class QueueItem(BaseModel):
-    """An answer that waits for a label. Times are in seconds since 1970."""
-
-    prediction_id: str
-    features: dict[str, Any]
-    options: list[dict[str, Any]]
-    output: Output
-    asked_at: float
-    expires_at: float
-
-
-class Queue(BaseModel):
-    """Answers that wait for a label."""
-
-    lane: str
-    queue: list[QueueItem]
 
 
 class AliasesResponse(BaseModel):

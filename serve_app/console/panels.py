@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from online_learner.explain.answers import WHO_ANSWERS
 from online_learner.metrics.report import MOVES
-from serve_app.console import answers, charts
+from serve_app.console import answers, charts, observed
 from serve_app.console.page import render
 from serve_app.console.scene import Scene, read
 
@@ -107,7 +107,24 @@ def _drift(scene: Scene, found: Shown) -> Shown:
 
 
 def _calibration(scene: Scene, found: Shown) -> Shown:
-    return {name: found["report"][name] for name in ("calibration", "scores")}
+    shown = {name: found["report"][name] for name in ("calibration", "scores")}
+    return shown | observed.reliability(found["observed"]["reports"])
+
+
+def _quality(scene: Scene, found: Shown) -> Shown:
+    return observed.quality(found["observed"]["reports"], ROLES)
+
+
+def _alarms(scene: Scene, found: Shown) -> Shown:
+    return observed.drift(found["observed"]["reports"])
+
+
+def _bias(scene: Scene, found: Shown) -> Shown:
+    return observed.response(found["observed"]["reports"])
+
+
+def _raters(scene: Scene, found: Shown) -> Shown:
+    return observed.raters(found["observed"]["reports"])
 
 
 def _queue(scene: Scene, found: Shown) -> Shown:
@@ -160,6 +177,10 @@ _PANELS: dict[str, Callable[[Scene, Shown], Shown]] = {
     "funnel": _funnel,
     "calibration": _calibration,
     "drift": _drift,
+    "quality": _quality,
+    "alarms": _alarms,
+    "bias": _bias,
+    "raters": _raters,
     "queue": _queue,
     "versions": _versions,
     "playground": _playground,

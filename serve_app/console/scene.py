@@ -8,14 +8,18 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from online_learner import explain, lane
+from online_learner import explain
 from online_learner.auth import Credential
+from online_learner.errors import StateError
+from online_learner.explain.observations import observed
 from online_learner.schema import Prediction
 from online_learner.stages import Stages
+from serve_app.api.queue import holder, queue_of
 from serve_app.console.reports import Reports
 from serve_app.service import Service
 
 VERDICTS = 200  # that are read, for the marks and for who answers since when
+ALARMS = 20
 ASKED = 30  # recent answers whose features the playground offers
 QUEUED = 20
 
@@ -86,11 +90,23 @@ async def _queue(scene: Scene) -> list[dict[str, Any]] | None:
     """Return the answers that wait for a label; None where a key with another scope is needed."""
     if not scene.may("audit"):
         return None
-    room = scene.room
-    deadline_s, window_s = room.spec.audit_deadline_s, room.window_s
-    return await lane.audits(
-        room.registry, count=QUEUED, now=time.time(), deadline_s=deadline_s, window_s=window_s
-    )
+    found = queue_of(scene.room)
+    return await found.waiting(count=QUEUED, holder=holder(scene.who))
+
+
+async def _observed(scene: Scene) -> dict[str, Any]:
+    """Return what observers report; where that is damaged, why, and no reports."""
+    registry, spec = scene.room.registry, scene.room.spec.observe
+    found: dict[str, Any] = {"window_s": spec.window_s, "reports": {}, "trouble": ""}
+    try:
+        _, found["reports"] = await observed(registry)
+    except StateError as error:
+        found["trouble"] = f"{error}: see `online-learner doctor`."
+    return found
+
+
+async def _alarms(scene: Scene) -> list[dict[str, Any]]:
+    return await explain.alarms(scene.room.registry, count=ALARMS)
 
 
 async def _asked(scene: Scene) -> list[Prediction]:
@@ -107,6 +123,8 @@ _SOURCES: dict[str, Source] = {
     "report": _report,
     "queue": _queue,
     "asked": _asked,
+    "observed": _observed,
+    "alarms": _alarms,
 }
 
 # In the order of the page.
@@ -115,8 +133,12 @@ PANELS: dict[str, tuple[str, ...]] = {
     "score": ("report", "verdicts"),
     "verdicts": ("verdicts",),
     "funnel": ("report",),
-    "calibration": ("report",),
+    "calibration": ("report", "observed"),
     "drift": ("report",),
+    "quality": ("observed",),
+    "alarms": ("observed", "alarms"),
+    "bias": ("observed",),
+    "raters": ("observed",),
     "queue": ("queue",),
     "versions": ("versions",),
     "playground": ("asked",),

@@ -1,6 +1,8 @@
 """How far a listener has heard: one place in each of a model's streams, as one opaque word.
 
 The places are entry ids, so they are times, and they are good on every replica and after a restart.
+A cursor of a release that knew fewer kinds is good, too: of the others, its bearer has heard as
+much as of that kind of which it had heard most.
 """
 
 from __future__ import annotations
@@ -8,19 +10,19 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from collections.abc import Iterable
 from typing import TypeAlias
 
 from online_learner.errors import Invalid
 from online_learner.ids import entry_order
 
-KINDS = ("metrics", "feedback", "verdict", "swap")
-FORM = "^[A-Za-z0-9_-]{86}$"
+KINDS = ("metrics", "feedback", "verdict", "swap", "alarm", "quality")  # further ones come last
+FORM = "^([A-Za-z0-9_-]{86}|[A-Za-z0-9_-]{128})$"
 
 Place: TypeAlias = tuple[int, int]  # milliseconds and sequence number, as in an entry's id
 Cursor: TypeAlias = dict[str, Place]  # by kind of event
 
-_PACKED = struct.Struct(">" + "QQ" * len(KINDS))
+_PLACE = struct.Struct(">QQ")
+_COUNTS = {4, len(KINDS)}  # of the places in a cursor of this release, and of those before
 _LAST = (1 << 64) - 1
 
 
@@ -61,14 +63,17 @@ def pack(cursor: Cursor) -> str:
     >>> unpack(pack(at_moment(1700000000000))) == at_moment(1700000000000)
     True
     """
-    numbers: Iterable[int] = (number for kind in KINDS for number in cursor[kind])
-    return base64.urlsafe_b64encode(_PACKED.pack(*numbers)).decode().rstrip("=")
+    places = b"".join(_PLACE.pack(*cursor[kind]) for kind in KINDS)
+    return base64.urlsafe_b64encode(places).decode().rstrip("=")
 
 
 def unpack(word: str) -> Cursor:
     """Return the cursor of a word; raises `Invalid`."""
     try:
-        numbers = _PACKED.unpack(base64.urlsafe_b64decode(word + "=="))
+        found = list(_PLACE.iter_unpack(base64.urlsafe_b64decode(word + "==")))
     except (binascii.Error, struct.error, ValueError):
-        raise Invalid.at("/after", "is none of the ids that a stream has given") from None
-    return dict(zip(KINDS, zip(numbers[::2], numbers[1::2], strict=True), strict=True))
+        found = []
+    if len(found) not in _COUNTS:
+        raise Invalid.at("/after", "is none of the ids that a stream has given")
+    missing = [max(found)] * (len(KINDS) - len(found))
+    return dict(zip(KINDS, [*found, *missing], strict=True))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from online_learner.errors import Unavailable, trace
 from online_learner.metrics.series import SECONDS_S
+from online_learner.observe.observer import MOST_ALARMS, MOST_POINTS
 from online_learner.registry import Registry
 from online_learner.store import Entry, Fields, Store
 from online_learner.store.keys import Keys
@@ -30,6 +31,8 @@ LONGEST_S = 1.0  # that the reader waits at the streams
 AGAIN_S = 0.2  # between two attempts at a store that does not answer
 # Up to where these have been trimmed is noted in the store, under this name.
 _TRIMMED = {"feedback": b"feedback", "swap": b"feedback"}
+# These hold so many entries, or a few more.
+_MOST = {"alarm": MOST_ALARMS, "quality": MOST_POINTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +175,18 @@ class Feed:
         noted = await self._store.hash(self._registry.keys.trimmed)
         least = {kind: place_of(noted.get(name, b"0").decode()) for kind, name in _TRIMMED.items()}
         least["metrics"] = (int((time.time() - SECONDS_S) * 1000), 0)
+        for kind in _MOST.keys() & set(kinds):
+            least |= await self._kept(kind)
         gone = {kind: before(least[kind]) for kind in kinds if kind in least}
         return {kind: place for kind, place in gone.items() if cursor[kind] < place}
+
+    async def _kept(self, kind: str) -> Cursor:
+        """Return the first place of a stream that is full; of others, nothing is gone."""
+        stream = self._streams[kind]
+        if int(await self._store.call("XLEN", stream)) < _MOST[kind]:
+            return {}
+        first = await self._store.range(stream, count=1)
+        return {kind: place_of(first[0][0])} if first else {}
 
 
 async def now(store: Store) -> Cursor:
@@ -188,6 +201,8 @@ def _streams(keys: Keys) -> dict[str, str]:
         "feedback": keys.feedback,
         "verdict": keys.verdicts,
         "swap": keys.served,
+        "alarm": keys.alarms,
+        "quality": keys.quality,
     }
 
 

@@ -1,7 +1,8 @@
 """From the entries of a model's streams to what listeners are told.
 
-Signals and verdicts are told one by one. Tallies of the same second are told as their sum, and of
-sets of weights that follow each other quickly only the last: what is left out is no loss.
+Signals, verdicts and alarms are told one by one, and so is how good the answers are. Tallies of the
+same second are told as their sum, and of sets of weights that follow each other quickly only the
+last: what is left out is no loss.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from online_learner.errors import trace
 from online_learner.explain.signals import feedback_id
 from online_learner.metrics import Tally
 from online_learner.registry import Registry
-from online_learner.schema import Served, Verdict
+from online_learner.schema import Raised, Served, Verdict
 from online_learner.store import Fields
 from serve_app.stream.cursor import Place, entry_of
 
@@ -84,6 +85,8 @@ class Telling:
             "feedback": self._take_signal,
             "verdict": self._take_verdict,
             "swap": self._take_served,
+            "alarm": self._take_alarm,
+            "quality": self._take_quality,
         }
 
     def take(self, kind: str, place: Place, fields: Fields) -> list[Event]:
@@ -135,6 +138,14 @@ class Telling:
     def _take_verdict(self, place: Place, fields: Fields) -> Iterator[Event]:
         verdict = Verdict.model_validate_json(fields[b"v"])
         yield self._event("verdict", place, id=entry_of(place), **verdict.model_dump())
+
+    def _take_alarm(self, place: Place, fields: Fields) -> Iterator[Event]:
+        raised = Raised.model_validate_json(fields[b"a"])
+        yield self._event("alarm", place, id=entry_of(place), **raised.model_dump())
+
+    def _take_quality(self, place: Place, fields: Fields) -> Iterator[Event]:
+        figures = dict(json.loads(fields[b"q"]))
+        yield self._event("quality", place, at=figures.pop("at", None), figures=figures)
 
     # --- gathered -----------------------------------------------------------------------------
 

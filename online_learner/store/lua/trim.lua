@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Trim what nobody needs any more: whole nodes of the streams, by MINID, one portion.
 -- KEYS  checkpoint:learner, checkpoint:gatekeeper, released, trimmed, predictions, audits, feedback,
---       steps, quarantine, served, evidence, checkpoint:learner:before
+--       steps, quarantine, served, evidence, checkpoint:learner:before, asked
 -- ARGV  the oldest entries that have to stay in the log, and in the evidence; how many entries of
 --       each stream may go now
 -- Returns how many entries went.
@@ -69,6 +69,7 @@ local function note(name, least)
 end
 
 if trim(KEYS[5], ARGV[1]) then note('predictions', earlier(ARGV[1], first(KEYS[5]) or ARGV[1])) end
+trim(KEYS[13], ARGV[1])  -- a question is open no longer than its answer takes feedback
 trim(KEYS[6], floor)
 -- The steps that cover a signal, and all else that is told of it, stay as long as the signal: only
 -- whole nodes go, so that some stay longer than they need to.

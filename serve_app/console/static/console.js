@@ -45,7 +45,7 @@ models?.addEventListener("change", () => models.form.submit());
 
 // --- keys ------------------------------------------------------------------------------------
 
-const GO = { s: "score", v: "verdicts", f: "funnel", c: "calibration", d: "drift", q: "queue", t: "versions", p: "playground" };
+const GO = { s: "score", v: "verdicts", f: "funnel", c: "calibration", d: "drift", l: "quality", a: "alarms", b: "bias", r: "raters", q: "queue", t: "versions", p: "playground" };
 let going = false;
 
 function go(name) {

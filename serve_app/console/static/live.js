@@ -1,6 +1,6 @@
 // Events of the service, and the panels that they make stale. One request draws all of them anew.
 
-const EVENTS = "metrics,feedback,verdict,swap";
+const EVENTS = "metrics,feedback,verdict,swap,alarm,quality";
 const STALE = { // panel -> events, and the least time between two drawings in ms
   tiles: [["metrics", "verdict", "swap"], 1000],
   score: [["metrics", "verdict"], 3000],
@@ -8,10 +8,14 @@ const STALE = { // panel -> events, and the least time between two drawings in m
   funnel: [["metrics"], 1000],
   calibration: [["metrics"], 5000],
   drift: [["metrics", "verdict"], 5000],
+  quality: [["metrics", "verdict", "quality"], 3000],
+  alarms: [["metrics", "alarm"], 5000],
+  bias: [["metrics", "quality"], 5000],
+  raters: [["metrics", "quality"], 5000],
   queue: [["metrics", "feedback"], 2000],
   versions: [["verdict"], 1000],
 };
-const AT_ONCE = new Set(["verdict", "swap"]);
+const AT_ONCE = new Set(["verdict", "swap", "alarm"]);
 const TICK_MS = 5000; // ages move, and what is wrong is seen, where nothing happens
 const RETRY_MS = 2000;
 

@@ -2,11 +2,13 @@
 // the next one, so that it can be taken back.
 
 const HOLD_MS = 4000;
+const LEASE_S = 600;
 
 export function start(page, live) {
   const done = new Set(); // prediction ids that were labelled or skipped here
   let past = []; // of those in this batch, in order: {card, signal, sent}
   let timer = 0;
+  let taken = null; // a promise of the ids of this batch that are leased to us, once one is labelled
 
   const cards = () => page.all("#queue-cards .card");
   const at = () => page.find("#queue-cards .card.at");
@@ -20,8 +22,31 @@ export function start(page, live) {
     page.find("#queue-cards")?.setAttribute("data-one", "");
     cards().filter((card) => done.has(card.dataset.prediction)).forEach((card) => card.remove());
     past = past.filter((item) => item.signal && !item.sent);
+    taken = null;
     show();
   }
+
+  // Whoever only looks on keeps nothing from others: the first label or skip leases the batch.
+  function take() {
+    taken ??= lease(cards().filter((card) => card === at() || waits(card)));
+    return taken;
+  }
+
+  async function lease(batch) {
+    const ids = batch.map((card) => card.dataset.prediction);
+    try {
+      const reply = await page.ask("POST", `${page.path}/queue/lease`, { prediction_ids: ids, seconds: LEASE_S });
+      const ours = new Set(reply.queue.map((item) => item.prediction_id));
+      for (const card of batch) if (waits(card) && !ours.has(card.dataset.prediction)) card.remove();
+      show();
+      return ours;
+    } catch {
+      return new Set(); // a label is taken without a lease as well
+    }
+  }
+
+  const giveBack = (ids, again, options = {}) => ids.length
+    && page.ask("POST", `${page.path}/queue/skip`, { prediction_ids: ids, again }, options).catch(() => {});
 
   function show() {
     const next = cards().find(waits);
@@ -39,6 +64,7 @@ export function start(page, live) {
     const card = at();
     if (!card) return;
     flush();
+    take();
     past.push({ card, signal, sent: false });
     done.add(card.dataset.prediction);
     for (const button of page.all("[data-signal]", card)) button.removeAttribute("data-said");
@@ -50,7 +76,9 @@ export function start(page, live) {
   function skip() {
     const card = at();
     if (!card) return;
-    done.add(card.dataset.prediction);
+    const id = card.dataset.prediction;
+    take().then((ours) => giveBack([id].filter((one) => ours.has(one)), false));
+    done.add(id);
     past.push({ card, signal: null, sent: true });
     show();
   }
@@ -126,7 +154,10 @@ export function start(page, live) {
     else if (event.key === "s") skip();
     else if (event.key === "u") undo();
   });
-  addEventListener("pagehide", () => flush({ keepalive: true }));
+  addEventListener("pagehide", () => {
+    flush({ keepalive: true });
+    if (taken) giveBack(cards().filter(waits).map((card) => card.dataset.prediction), true, { keepalive: true });
+  });
   document.addEventListener("learner:drawn", (event) => { if (event.detail === "queue") begin(); });
   begin();
   return { focus: () => at() && focus(at()) };
