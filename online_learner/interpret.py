@@ -6,8 +6,9 @@ same lessons: of all that is remembered here nothing comes from a clock or a con
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -74,6 +75,18 @@ class Batch:
     def keep(self) -> list[Lesson]:
         """Return the lessons that were not set aside."""
         return [lesson for entry, lesson in self.lessons if entry not in self.set_aside]
+
+    def before(self, entry: str) -> list[Lesson]:
+        """Return the lessons before an entry that were not set aside."""
+        entries = [found for found, _ in self.lessons]
+        head = self.lessons[: entries.index(entry)]
+        return [lesson for found, lesson in head if found not in self.set_aside]
+
+
+def runs(entries: Sequence[Entry]) -> Iterator[tuple[bool, list[Entry]]]:
+    """Yield runs of signals and runs of control entries, in order; True for the latter."""
+    for is_control, run in itertools.groupby(entries, key=lambda entry: b"c" in entry[1]):
+        yield is_control, list(run)
 
 
 class Interpreter:

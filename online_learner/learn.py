@@ -12,13 +12,13 @@ import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from online_learner.errors import Fenced, NotFound, StateError, Unavailable, trace
 from online_learner.ids import entry_order
-from online_learner.interpret import NOTHING, Batch, Signals, Validation
+from online_learner.interpret import NOTHING, Batch, Signals, Validation, runs
 from online_learner.learners import Model
 from online_learner.learners.state import State, pack_memory, pack_state, unpack_state
 from online_learner.registry import Registry
@@ -139,7 +139,7 @@ class Trainer(Replay):
         return len(entries)
 
     async def _consume(self, entries: Sequence[Entry]) -> None:
-        for is_control, run in _runs(entries):
+        for is_control, run in runs(entries):
             if is_control:
                 for entry, fields in run:
                     await self._obey(entry, fields)
@@ -194,7 +194,7 @@ class Trainer(Replay):
             except Exception as error:
                 batch.set_aside[entry] = f"poison: {type(error).__name__}: {error}"
                 self._rebuild()
-                for before in _before(batch, entry):
+                for before in batch.before(entry):
                     self.learner.learn([before])
         self._rebuild()
         kept = batch.keep()
@@ -384,22 +384,3 @@ def _quarantined(step: Step) -> list[dict[str, str]]:
         for entry, reason in step.set_aside.items()
         if not step.released and not reason.startswith(NOTHING)
     ]
-
-
-def _before(batch: Batch, entry: str) -> list[Lesson]:
-    """Return the lessons before an entry that were not set aside."""
-    entries = [found for found, _ in batch.lessons]
-    head = batch.lessons[: entries.index(entry)]
-    return [lesson for found, lesson in head if found not in batch.set_aside]
-
-
-def _runs(entries: Sequence[Entry]) -> Iterable[tuple[bool, list[Entry]]]:
-    """Split entries into runs of signals and runs of control entries, in order."""
-    run: list[Entry] = []
-    for entry in entries:
-        if run and (b"c" in run[0][1]) != (b"c" in entry[1]):
-            yield b"c" in run[0][1], run
-            run = []
-        run.append(entry)
-    if run:
-        yield b"c" in run[0][1], run

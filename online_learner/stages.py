@@ -19,6 +19,7 @@ from online_learner.learners import Learner, Ranker
 from online_learner.learners.factory import make_learner, resolve
 from online_learner.observe.lens import Lens
 from online_learner.observe.observer import Observer
+from online_learner.observe.quality import Quality
 from online_learner.predict import Predictor
 from online_learner.promote import Gatekeeper
 from online_learner.registry import Registry
@@ -185,7 +186,8 @@ def make_validation(spec: ModelSpec) -> Any:
 
 def make_lenses(spec: ModelSpec) -> dict[str, Any]:
     """Build those who look on, by name; how good the answers are is always looked at."""
-    found: dict[str, Any] = {}
+    quality = Quality(spec.task, spec.labels, segments=spec.guard_segments)
+    found: dict[str, Any] = {"quality": quality}
     for name, factory in spec.observe.lenses().items():
         kind = resolve(factory.use)
         try:

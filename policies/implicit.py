@@ -36,7 +36,7 @@ from policies.opinion import goodness
 from policies.signals import DISLIKED, DWELL_S, LIKED
 
 MOST_OPEN = 2000  # answers of which more may be heard
-MOST_JUDGED = 500  # of those that people have judged: events may come yet
+MOST_JUDGED = 200  # of those that people have judged: events may come yet
 MUTED = 0.01
 NO_WEIGHT = "they change no weight"
 

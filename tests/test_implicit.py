@@ -133,10 +133,7 @@ def test_what_comes_to_mislead_is_found_and_so_is_what_recovers() -> None:
 
 
 def test_a_change_of_the_whole_is_not_taken_for_the_event() -> None:
-    """Clicks come when answers are worse, for everybody alike: within each time they tell nothing.
-
-    Taken together, answers with a click are far worse than those without.
-    """
+    """Clicks come when all answers are worse, clicked on or not: that is not their doing."""
     users, rng = Users(), random.Random(2)
     for block in range(10):
         good, clicks = ((0.9, 0.1), (0.3, 0.6))[block % 2]

@@ -15,7 +15,7 @@ from policies.raters import Raters
 from policies.raters.confusion import MOST_FULL, Word, blank, chances, count, grown, guessed
 from policies.raters.proof import MOST_WEIGHT, Proof
 from policies.raters.scale import AUDITOR, Scale
-from policies.raters.skene import Skene
+from policies.raters.skene import HALF, Skene
 from policies.signals import Signals
 
 HONEST = 0.85
@@ -164,15 +164,16 @@ def test_of_who_speaks_alone_nothing_is_learned() -> None:
 
 
 def test_what_an_answer_taught_is_taken_back_in_full() -> None:
-    """Who changes their mind is counted as if they had said so at once."""
-    first, second = Skene(["no", "yes"]), Skene(["no", "yes"])
-    first.hear("1", "a", "no")
-    first.hear("1", "b", "no")
-    first.hear("1", "b", "yes")
-    second.hear("1", "a", "no")
-    second.hear("1", "b", "yes")
-    assert first.raters["a"].counts == pytest.approx(second.raters["a"].counts, abs=1e-9)
-    assert first.raters["b"].counts == pytest.approx(second.raters["b"].counts, abs=1e-9)
+    """Whatever they said of an answer before, a rater is counted by their last word on it."""
+    skene = Skene(["no", "yes"])
+    for rater, label in (("a", "no"), ("b", "no"), ("b", "yes"), ("a", "no"), ("b", "no")):
+        skene.hear("1", rater, label)
+        skene.hear("2", rater, "yes")
+    skene.tell("1", "yes")
+    skene.tell("2", "yes")
+    counted = 0.5 ** (1.0 / HALF)  # of what was said a word ago
+    assert skene.raters["a"].counts == pytest.approx(np.array([[0, 0], [counted, 1]]), abs=1e-9)
+    assert skene.raters["b"].counts == pytest.approx(np.array([[0, 0], [counted, 1]]), abs=1e-9)
 
 
 def test_who_improves_is_heard_again() -> None:

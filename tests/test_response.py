@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,23 @@ def lens_of(**arguments: Any) -> Response:
     return Response("classification", LABELS, **arguments)
 
 
+def observed(
+    speaks: Speaks, *, n: int = 4000, seed: int = 0, auditor: float = 1.0, **arguments: Any
+) -> tuple[Response, float]:
+    """Return a lens that has looked on at `show`, and the share of right answers."""
+    state, truth = _shown(speaks, n, seed, auditor)
+    lens = lens_of(**arguments)
+    lens.restore(json.loads(state))
+    return lens, truth
+
+
+@cache
+def _shown(speaks: Speaks, n: int, seed: int, auditor: float) -> tuple[str, float]:
+    lens = lens_of()
+    truth = show(lens, speaks, n=n, seed=seed, auditor=auditor)
+    return json.dumps(lens.state()), truth
+
+
 def learner_of(lens: Response) -> Response:
     """Return the learner's instance, told what the lens says, as text."""
     told = lens_of()
@@ -123,8 +141,7 @@ def learner_of(lens: Response) -> Response:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_share_of_right_answers_is_corrected_for_who_speaks(speaks: Speaks, seed: int) -> None:
     """The corrected estimate is off by a third at most of what those who speak are off by."""
-    lens = lens_of()
-    truth = show(lens, speaks, seed=seed)
+    lens, truth = observed(speaks, seed=seed)
     told = lens.report()["estimates"]
     off = {name: abs(told[name]["score"] - truth) for name in told}
     assert off["volunteered"] > 0.07
@@ -136,8 +153,7 @@ def test_people_who_speak_of_wrong_answers_are_told_apart_from_those_who_speak_o
     """The odds that were planted lie within the bounds; where none were, so does 1."""
     found = {}
     for speaks in (wrong_ones, all_alike):
-        lens = lens_of()
-        show(lens, speaks)
+        lens, _ = observed(speaks)
         found[speaks] = lens.report()["silence"]["odds"]
     planted = (0.4 / 0.08, 1.0)
     for odds, true in zip(found.values(), planted, strict=True):
@@ -149,8 +165,7 @@ def test_without_audits_only_what_is_known_beforehand_is_corrected() -> None:
     """It helps where the surest are spoken of, not where the wrong are, and the report says so."""
     off = {}
     for speaks in (sure_ones, wrong_ones):
-        lens = lens_of()
-        truth = show(lens, speaks, auditor=0.0)
+        lens, truth = observed(speaks, auditor=0.0)
         report = lens.report()
         assert report["estimates"]["audited"] is None
         assert report["silence"]["odds"] is None
@@ -165,8 +180,7 @@ def test_without_audits_only_what_is_known_beforehand_is_corrected() -> None:
 
 def test_audits_that_ordinary_people_answer_only_bound_the_share() -> None:
     """Who is silent there may be silent for a reason: the truth is within the worst cases."""
-    lens = lens_of()
-    truth = show(lens, wrong_ones, auditor=0.0)
+    lens, truth = observed(wrong_ones, auditor=0.0)
     silence = lens.report()["silence"]
     low, high = silence["bounds"]
     assert low < truth < high
@@ -211,8 +225,7 @@ def test_the_first_word_on_an_answer_is_the_one_that_counts() -> None:
 
 def test_lessons_weigh_in_inverse_proportion_to_the_chance_that_they_were_given() -> None:
     """Right ones count more, by the chances of both lanes together, whichever way they came."""
-    lens = lens_of(weigh="on")
-    show(lens, wrong_ones, n=8000)
+    lens, _ = observed(wrong_ones, weigh="on")
     told = learner_of(lens)
     right, wrong = (told.factor(signal(answer(), value)) for value in (True, False))
     assert right / wrong == pytest.approx((0.1 + 0.9 * 0.4) / (0.1 + 0.9 * 0.08), rel=0.25)
@@ -221,8 +234,7 @@ def test_lessons_weigh_in_inverse_proportion_to_the_chance_that_they_were_given(
 
 def test_answers_that_are_seldom_spoken_of_weigh_more() -> None:
     """What shows beforehand is made up for as well."""
-    lens = lens_of(weigh="on")
-    show(lens, sure_ones, n=6000)
+    lens, _ = observed(sure_ones, weigh="on")
     told = learner_of(lens)
     unsure, sure = (
         told.factor(signal(answer(scores={"true": p, "false": 1 - p}), True)) for p in (0.75, 0.97)
@@ -232,8 +244,7 @@ def test_answers_that_are_seldom_spoken_of_weigh_more() -> None:
 
 def test_lessons_weigh_one_on_average() -> None:
     """Learning is no faster for it, and no slower; nothing is beyond what was set."""
-    lens = lens_of(weigh="on", clip=3.0)
-    show(lens, wrong_ones, n=6000)
+    lens, _ = observed(wrong_ones, weigh="on", clip=3.0)
     told = lens_of(clip=3.0)
     told.adopt(lens.table())
     rng, factors = random.Random(1), []
@@ -261,8 +272,7 @@ def test_what_nobody_chose_to_say_weighs_what_it_did(
     changes: dict[str, Any], ask: Ask | None
 ) -> None:
     """Clicks, rules, and questions that an operator planted say nothing of who speaks."""
-    lens = lens_of(weigh="on")
-    show(lens, wrong_ones)
+    lens, _ = observed(wrong_ones, weigh="on")
     told, before = learner_of(lens), lens.state()
     said = signal(answer(ask=ask), **changes)
     assert told.factor(said) == 1.0
@@ -272,8 +282,7 @@ def test_what_nobody_chose_to_say_weighs_what_it_did(
 
 def test_who_was_told_nothing_weighs_nothing_anew() -> None:
     """A correction that is taken back is gone."""
-    lens = lens_of(weigh="on")
-    show(lens, wrong_ones)
+    lens, _ = observed(wrong_ones, weigh="on")
     told = learner_of(lens)
     assert told.factor(signal(answer(), False)) != 1.0
     told.adopt({})
@@ -286,10 +295,9 @@ def test_who_was_told_nothing_weighs_nothing_anew() -> None:
 @pytest.mark.parametrize("speaks", [wrong_ones, sure_ones])
 def test_weighing_begins_once_it_has_won_on_audits(speaks: Speaks) -> None:
     """Before there is evidence the learner is told nothing; then it is told."""
-    lens = lens_of()
-    show(lens, speaks, n=200)
+    lens, _ = observed(speaks, n=200)
     assert lens.table() == {}
-    show(lens, speaks, n=7800, at=200, seed=1)
+    show(lens, speaks, n=4800, at=200, seed=1)
     told = lens.report()["weighing"]
     assert told["on"]
     assert told["corrected"] > told["raw"]
@@ -299,8 +307,7 @@ def test_weighing_begins_once_it_has_won_on_audits(speaks: Speaks) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_where_all_answers_are_spoken_of_alike_nothing_is_weighed(seed: int) -> None:
     """There is nothing to win."""
-    lens = lens_of()
-    show(lens, all_alike, seed=seed)
+    lens, _ = observed(all_alike, seed=seed)
     assert not lens.report()["weighing"]["on"]
     assert lens.table() == {}
 
@@ -308,8 +315,7 @@ def test_where_all_answers_are_spoken_of_alike_nothing_is_weighed(seed: int) -> 
 @pytest.mark.parametrize(("weigh", "empty"), [("on", False), ("off", True)])
 def test_whether_to_weigh_may_be_set(weigh: str, *, empty: bool) -> None:
     """Whatever the evidence; it is told beside that."""
-    lens = lens_of(weigh=weigh)
-    show(lens, wrong_ones)
+    lens, _ = observed(wrong_ones, weigh=weigh)
     assert (lens.table() == {}) is empty
     told = lens.report()["weighing"]
     assert (told["mode"], told["on"]) == (weigh, not empty)
@@ -317,26 +323,26 @@ def test_whether_to_weigh_may_be_set(weigh: str, *, empty: bool) -> None:
 
 
 def test_a_correction_that_loses_is_taken_back() -> None:
-    """The test turns round with each switch, and begins anew."""
+    """However long it was good before: the test turns round with each switch, and begins anew."""
     proof = Proof()
     good, bad = np.array([[0.1, 0.9]]), np.array([[0.9, 0.1]])
     switches = []
-    for n in range(60):
+    for n in range(1000):
         before = proof.on
-        raw, corrected = (bad, good) if n < 30 else (good, bad)
+        raw, corrected = (bad, good) if n < 900 else (good, bad)
         proof.take(raw, corrected, (0, 1))
         if proof.on != before:
             switches.append((n, proof.on))
     assert [on for _, on in switches] == [True, False]
     assert switches[0][0] < 15
-    assert 30 <= switches[1][0] < 50
+    assert 900 <= switches[1][0] < 930
 
 
 def test_a_correction_that_is_no_better_is_seldom_switched_on() -> None:
     """In alpha of the runs at most, however long one looks: here both are off by the same."""
     rng = np.random.default_rng(0)
     ever = 0
-    for _ in range(200):
+    for _ in range(60):
         proof = Proof(alpha=0.05)
         low, high = np.array([[0.7, 0.3]]), np.array([[0.3, 0.7]])
         for outcome in rng.integers(2, size=400):
@@ -344,7 +350,7 @@ def test_a_correction_that_is_no_better_is_seldom_switched_on() -> None:
             if proof.on:
                 ever += 1
                 break
-    assert ever <= 0.05 * 200
+    assert ever <= 0.05 * 60
 
 
 # --- what is told ---------------------------------------------------------------------------------

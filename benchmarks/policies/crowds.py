@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import random
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -22,7 +21,7 @@ REAL = {  # labels, truths, and of how many items without a known truth the word
     "AdultContent2": ("AdultContent2.labels.tsv.gz", "AdultContent2.gold.tsv.gz", 1_000),
 }
 NEAR = 50  # items whose words are mixed in the stream
-ITEMS, RATERS = 1_200, 40
+ITEMS, RATERS = 2_000, 40
 EACH = (3, 5)  # words of an item
 BEST, WORST = 0.9, 0.65  # of honest raters
 
@@ -32,11 +31,12 @@ Word: TypeAlias = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Words in their order, and what is true."""
+    """Words in their order, what is true, and which raters are known to be no good."""
 
     words: Sequence[Word]
     truth: Mapping[str, str]
     labels: Sequence[str]
+    liars: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ def planted(plan: Plan, seed: int) -> tuple[Crowd, dict[str, str]]:
                 label = labels[0] if plan.constant else rng.choice(labels)
                 label = answers[item] if plan.echo else label
             words.append((f"human:{rater}", item, label))
-    return Crowd(mixed(words, seed), truth, labels), answers
+    known = frozenset(f"human:{rater}" for rater in range(liars))
+    return Crowd(mixed(words, seed), truth, labels, known), answers
 
 
 def _said(rng: random.Random, labels: Sequence[str], truth: str, right: float) -> str:
@@ -117,11 +118,11 @@ def spammed(crowd: Crowd, share: float, seed: int) -> Crowd:
     """Return a crowd in which a share of all raters say anything."""
     rng = random.Random(seed)
     raters = sorted({rater for rater, _, _ in crowd.words})
-    liars = set(rng.sample(raters, round(share * len(raters))))
+    liars = frozenset(rng.sample(raters, round(share * len(raters))))
     words = [
         (r, i, rng.choice(crowd.labels) if r in liars else label) for r, i, label in crowd.words
     ]
-    return replace(crowd, words=words)
+    return replace(crowd, words=words, liars=liars)
 
 
 def _rows(name: str) -> list[list[str]]:
@@ -142,11 +143,13 @@ def accuracy(votes: Mapping[str, Mapping[str, float]], truth: Mapping[str, str])
     return total / len(truth)
 
 
-def majority(crowd: Crowd) -> float:
-    """Return the accuracy of the majority."""
-    votes: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for _, item, label in crowd.words:
-        votes[item][label] += 1.0
+def majority(crowd: Crowd, *, liars: bool = True) -> float:
+    """Return the accuracy of the majority, or of that without those who are no good."""
+    votes: dict[str, dict[str, float]] = {
+        item: dict.fromkeys(crowd.labels, 0.0) for _, item, _ in crowd.words
+    }
+    for rater, item, label in crowd.words:
+        votes[item][label] += liars or rater not in crowd.liars
     return accuracy(votes, crowd.truth)
 
 

@@ -34,7 +34,7 @@ from policies.drift import Drift
 from policies.drift.words import group_of
 
 N, WARM, EVERY = 15_000, 300, 10  # rows; learned before; answered before what came is learned
-SEEDS, MORE_SEEDS = 4, 20
+SEEDS, MORE_SEEDS = 3, 20
 SEED = 40
 AUDITED = 0.1
 SPEAKS = {True: 0.02, False: 0.1}  # by whether the answer was right

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from online_learner.ids import Address
 from online_learner.queue import leases
@@ -14,12 +14,16 @@ from online_learner.queue.asked import asked
 from online_learner.queue.audits import audits
 from online_learner.queue.gold import mixed, planted
 from online_learner.queue.items import ASK, AUDIT, LANES, Lane, Question, shown, unanswered
+from online_learner.queue.leases import Lease
 from online_learner.registry import Registry
 from online_learner.settings import ModelSpec
 
 LEASE_S, MOST_S = 300.0, 3600.0  # how long a lease lasts, where nothing else is said; at most
 MOST_LEASED = 100  # at once
 STRIDE = 100  # questions of which it is read at a time whether they were answered
+
+Noted: TypeAlias = tuple[Question, Lease | None]
+"""A question, and what is noted of it where it is not free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +63,19 @@ class Queue:
         times in seconds since 1970.
         """
         name = "" if holder is None else leases.name_of(self.registry, holder)
-        questions = await self._open(lanes)
-        taken = await leases.noted(self.registry, questions, name, now=self.clock())
-        if holder is not None:
-            questions = [
-                question
-                for question in questions
-                if (lease := taken.get(question.entry)) is None
-                or (lease.holder in ("", name) and not lease.spent)
-            ]
-        found = await _first(self._unanswered(questions), count)
-        until = {entry: lease.until_ms / 1000 for entry, lease in taken.items() if lease.until_ms}
-        return await shown(self.registry, found, until)
+
+        def told(lease: Lease | None) -> bool:
+            if holder is None or lease is None:
+                return True
+            return lease.holder in ("", name) and not lease.spent
+
+        found = await _first(self._unanswered(await self._open(lanes), name, told), count)
+        until = {
+            question.entry: lease.until_ms / 1000
+            for question, lease in found
+            if lease is not None and lease.until_ms
+        }
+        return await shown(self.registry, [question for question, _ in found], until)
 
     async def lease(
         self,
@@ -93,17 +98,15 @@ class Queue:
 
         Returns
         -------
-        As `waiting`. There may be fewer than there are: what others took at the same moment.
+        As `waiting`; fewer than `count` only where no more is free.
         """
         now, name = self.clock(), leases.name_of(self.registry, holder)
-        questions = await self._open(lanes)
-        taken = await leases.noted(self.registry, questions, name, now=now)
-        free = self._unanswered([q for q in questions if q.entry not in taken])
+        free = self._unanswered(await self._open(lanes), name, _is_free)
         plants = await self._plants(name, now) if gold and ASK in lanes else []
         given: dict[str, float] = {}
         order: list[Question] = []
         while len(given) < count and (batch := await _first(free, count - len(given))):
-            offered = mixed(batch, plants, share=self.spec.gold_share, rng=self.rng)
+            offered = mixed([q for q, _ in batch], plants, share=self.spec.gold_share, rng=self.rng)
             left = count - len(given)
             given |= await leases.take(
                 self.registry, offered, name, count=left, seconds=seconds, now=now
@@ -123,7 +126,7 @@ class Queue:
         wanted = {address.entry for address in addresses}
         now, name = self.clock(), leases.name_of(self.registry, holder)
         questions = [q for q in await self._open(lanes) if q.entry in wanted]
-        free = [question async for question in self._unanswered(questions)]
+        free = [question async for question, _ in self._unanswered(questions, name)]
         given = await leases.take(
             self.registry, free, name, count=len(free), seconds=seconds, now=now, which="these"
         )
@@ -160,11 +163,27 @@ class Queue:
             found += await asked(self.registry, now=now, open_s=open_s, ask_for_s=ask_for_s)
         return found
 
-    async def _unanswered(self, questions: Sequence[Question]) -> AsyncIterator[Question]:
-        """Yield those that nobody has answered, in order; read a part at a time."""
+    async def _unanswered(
+        self,
+        questions: Sequence[Question],
+        name: str,
+        wanted: Callable[[Lease | None], bool] = lambda _: True,
+    ) -> AsyncIterator[Noted]:
+        """Yield those that nobody has answered, in order, and their leases; read a part at a time.
+
+        Parameters
+        ----------
+        name
+            What the holder is called in the store.
+        wanted
+            Whether a question is, by its lease.
+        """
         for start in range(0, len(questions), STRIDE):
-            for question in await unanswered(self.registry, questions[start : start + STRIDE]):
-                yield question
+            part = questions[start : start + STRIDE]
+            taken = await leases.noted(self.registry, part, name, now=self.clock())
+            left = [question for question in part if wanted(taken.get(question.entry))]
+            for question in await unanswered(self.registry, left):
+                yield question, taken.get(question.entry)
 
     async def _plants(self, name: str, now: float) -> list[Question]:
         """Return the planted questions that a holder has not had yet, in random order."""
@@ -175,11 +194,15 @@ class Queue:
         return fresh
 
 
-async def _first(found: AsyncIterator[Question], count: int) -> list[Question]:
+def _is_free(lease: Lease | None) -> bool:
+    return lease is None
+
+
+async def _first(found: AsyncIterator[Noted], count: int) -> list[Noted]:
     """Return the next few, and leave the rest where they are."""
-    taken: list[Question] = []
-    async for question in found:
-        taken.append(question)
+    taken: list[Noted] = []
+    async for item in found:
+        taken.append(item)
         if len(taken) >= count:
             break
     return taken

@@ -115,7 +115,8 @@ class Alarm:
 class Settled(Record):
     """One settled audit as scalars. Its id in the stream is the prediction's.
 
-    Of what users sent it has nothing but the values of declared segments; raters are a keyed hash.
+    Of what users sent it has nothing but the values of declared segments: raters are a keyed hash,
+    and so is a label that the configuration does not declare (see `naming`).
 
     From these entries alone every test can be computed again; see `recheck`.
     """

@@ -6,8 +6,11 @@ done in steps [2]: with each word the truth of its answer is told anew, from the
 that answer has taught, and its words are counted anew. One answer more, the one that was not looked
 at for the longest, is told anew with each word: so early answers profit from what came later.
 
-* A rater's table is shrunk to that of all, the more, the less raters differ: by the variance of
-  their accuracy between them, less what chance gives (one-way analysis of variance).
+* A rater's table is shrunk to that of all, for each truth the more, the less raters differ: by the
+  variance of their accuracy between them, less what chance gives (one-way analysis of variance).
+* Before anything is said of an answer, a label is as likely to be true as words name it. With the
+  share of answers for which it seems to be true, which [1] takes, one label can crowd out all
+  others when a fifth of the raters always say it (in one of four simulated crowds).
 * A word counts half after `HALF` further ones of its rater: who improves is heard again.
 * Of an answer of which one rater speaks, and no auditor, nothing is learned of the rater. What
   answered is no rater: who merely agrees with it would confirm it, and it them.
@@ -36,17 +39,17 @@ import numpy as np
 
 from online_learner.evidence import Floats
 from policies.raters.confusion import Word, blank, chances, count, grown, guessed, kappa, shrunk
+from policies.raters.strength import NEGLIGIBLE, STRONGEST, strengths
 
-HALF = 200.0  # words of a rater, after which one counts half
+HALF = 300.0  # words of a rater, after which one counts half
 MOST_LABELS = 200
 MOST_WORDS = 10  # of one answer
 RIGHT, RIGHT_N = 0.7, 8.0  # of all raters before anybody has spoken, and its worth in words
-WEAKEST, STRONGEST = 4.0, 1000.0  # words that the table of all is worth against a rater's
-LEAST_ROW = 1.0  # of these, for each truth
+LEAST_ROW = 1.0  # words that the table of all is worth at least, for each truth
 BUSY = 200.0  # words of one rater that count for the table of all
 CLASS_N, CLASS_HALF = 1.0, 2000.0  # answers of each truth at first; after which one counts half
+NAMED_KEEP = 0.5 ** (1.0 / CLASS_HALF)  # of the words for each label, with each word
 EVERY = 50  # words, after which all raters are compared; with very many, less often
-NEGLIGIBLE = 0.5  # words, below which nothing is known of a rater
 
 
 @dataclass(slots=True)
@@ -109,6 +112,7 @@ class Skene:
         self._turns: deque[str] = deque()
         self._born = self._heard = 0
         self._classes = np.full(len(labels), CLASS_N)
+        self._named = np.full(len(labels), CLASS_N)
         self._strength = np.full(len(labels), STRONGEST)
         self._usual = self._spoken_by(guessed(len(labels), RIGHT, RIGHT_N))
 
@@ -127,6 +131,9 @@ class Skene:
         table.counts *= 0.5 ** (1.0 / HALF)
         table.n += 1
         answer.words[rater] = Word(number, wrong, table.n)
+        if not wrong:
+            self._named = np.maximum(self._named * NAMED_KEEP, CLASS_N / 10)
+            self._named[number] += 1.0
         self._learn(answer)
         if len(self.raters) > self._most_raters:
             gone = next(iter(self.raters))
@@ -162,6 +169,7 @@ class Skene:
             found = self.labels[label] = len(self.labels)
             labels = found + 1
             self._classes = np.append(self._classes, CLASS_N)
+            self._named = np.append(self._named, CLASS_N)
             for table in self.raters.values():
                 table.counts = grown(table.counts, labels)
             for answer in self.answers.values():
@@ -203,7 +211,7 @@ class Skene:
             return
         else:
             strength = self._rows()
-            logs = np.log(self._classes)
+            logs = np.log(self._named)
             for table, word in words:
                 logs = logs + np.log(chances(table.counts, word, self._usual, strength))
             posterior = np.exp(logs - logs.max())
@@ -259,7 +267,7 @@ class Skene:
                 total = total + own * min(1.0, BUSY / n)
                 known.append(own)
         self._usual = self._spoken_by(total)
-        self._strength = _strengths(np.array(known), labels)
+        self._strength = strengths(np.array(known), labels)
 
     def _rows(self) -> Floats:
         """Return how many words the table of all is worth, for each truth."""
@@ -290,7 +298,7 @@ class Skene:
             "default": self.default,
             "turns": [name for name in self._turns if name in self.answers],
             "clock": [self._born, self._heard],
-            "classes": _brief(self._classes),
+            "classes": [_brief(self._classes), _brief(self._named)],
             "usual": [_brief(self._usual), _brief(self._strength)],
         }
 
@@ -317,7 +325,7 @@ class Skene:
         self.weights, self.default = dict(state["weights"]), state["default"]
         self._turns = deque(state["turns"])
         self._born, self._heard = state["clock"]
-        self._classes = np.array(state["classes"], dtype=np.float64)
+        self._classes, self._named = (np.array(c, dtype=np.float64) for c in state["classes"])
         usual, strength = state["usual"]
         self._strength = np.array(strength, dtype=np.float64)
         self._usual = np.array(usual, dtype=np.float64).reshape(shape)
@@ -325,43 +333,6 @@ class Skene:
 
 def _class_keep(answers: int) -> float:
     return math.pow(0.5, answers / CLASS_HALF)
-
-
-def _strengths(known: Floats, labels: int) -> Floats:
-    """Return how many words the usual table is worth for each truth, shape `(labels,)`.
-
-    Parameters
-    ----------
-    known
-        Counts of each rater.
-    """
-    if known.ndim == 2:  # right and wrong
-        return np.full(labels, _strength(known.sum(axis=1), known[:, 0]))
-    found = np.full(labels, STRONGEST)
-    for truth in range(labels) if len(known) else ():
-        rows = known[:, truth]
-        found[truth] = _strength(rows.sum(axis=1), rows[:, truth])
-    return found
-
-
-def _strength(n: Floats, right: Floats) -> float:
-    """Return how many words the usual share is worth, from each rater's words and right ones.
-
-    It is the n at which the variance of chance equals that between raters: of a beta-binomial,
-    a + b, by the method of moments.
-    """
-    n, right = n[n > NEGLIGIBLE], right[n > NEGLIGIBLE]
-    total = float(n.sum())
-    if len(n) < 3 or total <= len(n):
-        return STRONGEST
-    mean, share = float(right.sum()) / total, right / n
-    between = float((n * (share - mean) ** 2).sum()) / (len(n) - 1)
-    within = float((n * share * (1.0 - share)).sum()) / (total - len(n))
-    usual = (total - float((n**2).sum()) / total) / (len(n) - 1)
-    variance = (between - within) / max(usual, 1e-9)
-    if variance <= 0.0:
-        return STRONGEST
-    return min(STRONGEST, max(WEAKEST, mean * (1.0 - mean) / variance - 1.0))
 
 
 def _packed(answer: Answer) -> Iterator[Any]:

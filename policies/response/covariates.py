@@ -26,6 +26,7 @@ SEGMENT_AT = OUTPUT_AT + OUTPUTS
 FEATURE_AT = SEGMENT_AT + SEGMENTS
 SIZE = FEATURE_AT + FEATURES
 KEEP = 1.0 - 1.0 / 5000  # of what is usual, with each answer
+LARGEST = 1e12  # number that is told from larger ones
 SMALLEST_SD = 1e-9
 
 
@@ -194,15 +195,20 @@ def segment_values(prediction: Prediction, names: Sequence[str]) -> list[tuple[s
 
 def _height(prediction: Prediction) -> float | None:
     if isinstance(prediction.output, int | float):
-        return float(prediction.output)
-    return max(prediction.scores.values(), default=None)
+        return _cut(prediction.output)
+    best = max(prediction.scores.values(), default=None)
+    return None if best is None else _cut(best)
+
+
+def _cut(value: float) -> float:
+    return float(max(-LARGEST, min(LARGEST, value)))
 
 
 def _numbers(features: Mapping[str, Any]) -> Iterator[tuple[int, float]]:
     """Yield the features that are numbers, by the place of their names."""
     for name, value in list(features.items())[:VALUES]:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            yield crc32(name.encode()) % FEATURES, float(value)
+            yield crc32(name.encode()) % FEATURES, _cut(value)
 
 
 def _words(features: Mapping[str, Any]) -> Iterator[int]:

@@ -8,10 +8,11 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from online_learner.evidence import BettingTest, Floats
+from online_learner.evidence import BettingTest, ChangeDetector, Floats
 
 Weigh: TypeAlias = Literal["auto", "on", "off"]
 LEAST_GAP = 0.1  # of two scores; smaller ones count as parts of it: they are worth little
+BETWEEN = 2000  # audits between two false alarms of the detector, on average or more
 MODES = ("auto", "on", "off")
 
 
@@ -22,7 +23,8 @@ class Proof:
     estimate as those do of whom people spoke unasked, the corrected one as all should. The score of
     each is 1 less half its squared distance (Brier). Their difference is bet on as a share of the
     largest that it could have been, which is known before: so rare errors count as well
-    (`evidence.BettingTest`). The test begins anew with each switch.
+    (`evidence.BettingTest`). While it is on, a detector asks whether the raw one has become better
+    (`evidence.ChangeDetector`): a good past is no credit. Both begin anew with each switch.
 
     Parameters
     ----------
@@ -41,6 +43,7 @@ class Proof:
         self._goal = math.log(1.0 / alpha)
         self._on = False
         self._test = BettingTest.fresh(0.0)
+        self._detector = ChangeDetector.fresh(0.0)
         self._n = 0
         self._raw = self._corrected = 0.0
 
@@ -65,13 +68,21 @@ class Proof:
         self._raw += float(first[at])
         self._corrected += float(second[at])
         d = float(gaps[at]) / max(float(np.abs(gaps).max()), LEAST_GAP)
-        self._test.update(-d if self._on else d)
-        if self._test.log_e >= self._goal:
+        if self._on:
+            self._detector.update(-d)
+            over = self._detector.alarm(math.log(BETWEEN))
+        else:
+            self._test.update(d)
+            over = self._test.log_e >= self._goal
+        if over:
             self._on = not self._on
             self._test = BettingTest.fresh(0.0)
+            self._detector = ChangeDetector.fresh(0.0)
 
     def report(self, *, missing: str = "") -> dict[str, Any]:
         """Return whether it is on, and why.
+
+        `log10_e` is the evidence that it should be switched: on, or, while it is on, off.
 
         Parameters
         ----------
@@ -79,14 +90,16 @@ class Proof:
             What is needed to find out, and not there.
         """
         n = self._n
+        log_e = self._detector.log_e if self._on else self._test.log_e
+        goal = math.log(BETWEEN) if self._on else self._goal
         return {
             "mode": self.mode,
             "on": self.on,
             "n": n,
             "raw": self._raw / n if n else None,
             "corrected": self._corrected / n if n else None,
-            "log10_e": self._test.log_e / math.log(10.0),
-            "needed_log10_e": self._goal / math.log(10.0),
+            "log10_e": log_e / math.log(10.0) if math.isfinite(log_e) else None,
+            "needed_log10_e": goal / math.log(10.0),
             "sentence": self._sentence(missing),
         }
 
@@ -108,11 +121,14 @@ class Proof:
     def pack(self) -> dict[str, Any]:
         """Return the state as plain JSON."""
         sums = [self._n, self._raw, self._corrected]
-        return {"on": self._on, "test": self._test.pack(), "sums": sums}
+        tests = [self._test.pack(), self._detector.pack()]
+        return {"on": self._on, "tests": tests, "sums": sums}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take back what `pack` returned."""
-        self._on, self._test = bool(state["on"]), BettingTest.unpack(state["test"])
+        test, detector = state["tests"]
+        self._on, self._test = bool(state["on"]), BettingTest.unpack(test)
+        self._detector = ChangeDetector.unpack(detector)
         self._n, self._raw, self._corrected = state["sums"]
 
 

@@ -8,7 +8,8 @@ c, wrong or right, say; and v_c that share among those of which somebody spoke. 
 say how much more readily people speak of c than of class 0. Nothing that is known before they speak
 shows them; only answers that were drawn by a coin, whoever wanted to speak of them, do. theta is
 pooled over the strata by Mantel and Haenszel [1], with the variance of [2]; then it is shrunk, to 0
-where audits are few, and in each stratum to the pooled one. With it,
+where audits are few, and in each stratum to the pooled one. That it is 0 is taken for as likely as
+not beforehand (a spike and a slab [3]): noise in it would move what needs no correction. With it,
 
     pi_c ~ v_c exp(-theta_c),    P(speaks | x, c) = P(speaks | x) v_c / pi_c.
 
@@ -18,6 +19,7 @@ References
     of disease. JNCI 22 (1959).
 [2] J. Robins, N. Breslow, S. Greenland. Estimators of the Mantel-Haenszel variance consistent in
     both sparse data and large-strata limiting models. Biometrics 42 (1986).
+[3] T. Mitchell, J. Beauchamp. Bayesian variable selection in linear regression. JASA 83 (1988).
 """
 
 from __future__ import annotations
@@ -231,10 +233,14 @@ def _odds(spoken: Floats, others: Floats, drawn: Floats, rest: Floats) -> tuple[
     none = (differ * down).sum() + EVEN**2
     variance = both / (2 * ups**2) + cross / (2 * ups * downs) + none / (2 * downs**2)
     trust = SPREAD**2 / (SPREAD**2 + variance)
-    pooled = trust * math.log(ups / downs)
+    log_odds = math.log(ups / downs)
+    factor = math.sqrt(1.0 - trust) * math.exp(min(50.0, 0.5 * trust * log_odds**2 / variance))
+    real = factor / (1.0 + factor)  # the probability that it is not 0, for which one in two bets
+    pooled = real * trust * log_odds
+    error = math.sqrt(real * (trust * variance + (1.0 - real) * (trust * log_odds) ** 2))
     cells = [count + 0.5 for count in (spoken, others, drawn, rest)]
     own = np.log(cells[0] * cells[3] / (cells[1] * cells[2]))
     noise = sum(1.0 / cell for cell in cells)
     known = (spoken + others > 0) & (drawn + rest > 0)
     within = np.where(known, SPREAD_WITHIN**2 / (SPREAD_WITHIN**2 + noise), 0.0)
-    return pooled, math.sqrt(trust * variance), pooled + within * (own - pooled)
+    return pooled, error, pooled + within * (own - pooled)

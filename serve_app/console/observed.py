@@ -188,7 +188,7 @@ def quality(reports: Mapping[str, Any], roles: Sequence[str]) -> Shown:
         "said": [
             (name.replace("_", " "), score(_part(of, "raw")), score(_part(of, "corrected")))
             for name, of in _mapping(told, "said").items()
-            if of
+            if score(_part(of, "raw", "corrected")) is not None
         ],
     }
 
