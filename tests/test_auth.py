@@ -282,7 +282,7 @@ async def test_the_applications_key_is_no_auditors(
     assert await scopes_of(store, "ol_app") == set(auth.SCOPES) - {"audit"}
     monkeypatch.setenv("OL_AUDIT_KEY", LONG)
     await auth.allow_environment_keys(store, "ol_app", name="up")
-    assert await scopes_of(store, LONG) == {"feedback", "audit", "read"}
+    assert await scopes_of(store, LONG) == {"feedback", "label", "audit", "read"}
     assert await scopes_of(store, "ol_app") == set(auth.SCOPES) - {"audit"}
     with pytest.raises(ConfigError, match="give auditors another one"):
         await auth.allow_environment_keys(store, LONG, name="up")
@@ -293,10 +293,10 @@ async def test_the_auditors_key_that_is_made_gives_way(
 ) -> None:
     """The one that `up` makes is let in until the environment names another, and ends then."""
     await auth.allow_environment_keys(store, "ol_app", name="up", auditors="ol_made")
-    assert await scopes_of(store, "ol_made") == {"feedback", "audit", "read"}
+    assert await scopes_of(store, "ol_made") == {"feedback", "label", "audit", "read"}
     monkeypatch.setenv("OL_AUDIT_KEY", LONG)
     await auth.allow_environment_keys(store, "ol_app", name="up", auditors="ol_made")
-    assert await scopes_of(store, LONG) == {"feedback", "audit", "read"}
+    assert await scopes_of(store, LONG) == {"feedback", "label", "audit", "read"}
     with pytest.raises(Unauthorized):
         await scopes_of(store, "ol_made")
 

@@ -23,9 +23,9 @@ from online_learner.store import open_store
 
 LEASE, SKIP, GOLD = (f"/v1/models/web/{path}" for path in ("queue/lease", "queue/skip", "gold"))
 KEYS: dict[str, tuple[auth.Scope, ...]] = {
-    "labeller": ("feedback",),
+    "labeller": ("feedback", "label"),
     "auditor": auth.AUDITOR,
-    "asker": ("predict", "feedback", "read"),
+    "asker": ("predict", "feedback", "label", "read"),
     "ops": ("operate",),
 }
 

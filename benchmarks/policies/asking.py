@@ -27,7 +27,7 @@ Rows: TypeAlias = Sequence[tuple[dict[str, Any], Any]]
 
 SEEDS, MORE_SEEDS = 4, 20
 STREAM_SEEDS, MORE_STREAM_SEEDS = 8, 40
-N = 5_000  # rows of a stream
+N = 6_000  # rows of a stream
 MUCH, LITTLE = 0.2, 0.05  # of whose labels are asked
 MOST_OFF = 2.0  # percent by which what is asked may differ from the budget
 AIMS = {("SMS spam", 0.2): 0.966, ("SMS spam", 0.1): 0.944, ("Banking77", 0.2): 0.571}

@@ -1,7 +1,8 @@
 """Raters: how good labels are by majority and by weights that are found as the words come.
 
 Each word weighs what its rater weighed before it. Real raters are those of `get_another_label`; of
-its third set, HITspam, no item with a known truth was labelled. `of the honest` is the majority of those who do not spam: what there is to be gained by leaving them out.
+its third set, HITspam, no item with a known truth was labelled. `of the honest` is the majority of
+those who do not spam: what there is to be gained by leaving the others out.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def label(
     shown to nobody else meanwhile.
 
     Audits take the key of an auditor: the one in OL_AUDIT_KEY, or the one that `up` made here. For
-    the lane `ask` alone, your own key will do, with the scope `feedback`.
+    the lane `ask` alone, your own key will do, with the scopes `feedback` and `label`.
     """
     auditor = connect_as_auditor() if as_json or lane is not Lane.ask else None
     with auditor or connect() as client:

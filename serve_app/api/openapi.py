@@ -318,7 +318,7 @@ def _id(method: str, path: str) -> str:
 # --- what they share --------------------------------------------------------------------------
 
 _JSON = "application/json"
-_TAGS = ("predict", "feedback", "read", "audit", "operate", "session", "pages")
+_TAGS = ("predict", "feedback", "label", "read", "audit", "operate", "session", "pages")
 _SCHEMES: Document = {
     "key": {
         "type": "http",

@@ -1,6 +1,6 @@
 """The queue: what waits for a label, leases on it, and questions that an operator plants.
 
-Leasing takes the scope `feedback`, and the lane of audits `audit` as well: who knew which answers
+Leasing takes the scope `label`, and the lane of audits `audit` as well: who knew which answers
 are evidence could answer those otherwise. Why one of the others is asked about is told to nobody.
 """
 
@@ -35,7 +35,7 @@ from serve_app.http import body_of, off_loop, parse
 from serve_app.service import Service
 
 Auditor = Annotated[Credential, allowed("audit")]
-Labeller = Annotated[Credential, allowed("feedback")]
+Labeller = Annotated[Credential, allowed("label")]
 Operator = Annotated[Credential, allowed("operate")]
 Count = Annotated[int, Query(ge=1, le=1000)]
 Which: TypeAlias = Literal["audit", "ask", "any"]
