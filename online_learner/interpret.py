@@ -188,6 +188,9 @@ class Interpreter:
     def heed(self, tables: Mapping[str, dict[str, Any]]) -> None:
         """Weigh by what observers tell, from here on."""
         self.corrections.take(tables)
+        self._suspend(tables)
+
+    def _suspend(self, tables: Mapping[str, dict[str, Any]]) -> None:
         until_ms = tables.get("drift", {}).get("suspend_until_ms")
         suspend = getattr(self.validation, "suspend", None)
         if until_ms is not None and suspend is not None:
@@ -210,6 +213,7 @@ class Interpreter:
         self.signals.restore(memory.get("signals", {}))
         if self.validation is not None:
             self.validation.restore(memory.get("validation", {}))
+            self._suspend(memory.get("told", {}))  # older weights may come with newer tables
 
 
 class _Aside(Exception):

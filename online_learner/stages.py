@@ -189,11 +189,11 @@ def make_lenses(spec: ModelSpec) -> dict[str, Any]:
     quality = Quality(spec.task, spec.labels, segments=spec.guard_segments)
     found: dict[str, Any] = {"quality": quality}
     for name, factory in spec.observe.lenses().items():
-        kind = resolve(factory.use)
+        kind, options = resolve(factory.use), dict(factory.arguments)
+        if name == "implicit":
+            options |= {"weight": spec.implicit_weight}
         try:
-            found[name] = kind(
-                spec.task, spec.labels, segments=spec.guard_segments, **factory.arguments
-            )
+            found[name] = kind(spec.task, spec.labels, segments=spec.guard_segments, **options)
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 f"observe.{name}: {factory.use} does not take that: {error}"

@@ -508,7 +508,8 @@ async def test_raters_are_known_again_after_a_restart(
         stars, rater = rng.choice([1, 2, 3, 4, 5]), f"rater {n % 3}"
         await loop.feedback(answer["prediction_id"], "rating", stars, user_id=rater)
         await trainer.turn()
-    assert trainer.interpreter.signals.state()["raters"].keys() == {f"human:rater {n}" for n in range(3)}
+    known = trainer.interpreter.signals.state()["raters"]
+    assert known.keys() == {f"human:rater {n}" for n in range(3)}
     other = process(loop)
     await run(other)
     assert other.interpreter.signals.state() == trainer.interpreter.signals.state()

@@ -8,9 +8,7 @@ from typing import Literal, Self, TypeAlias, get_args
 
 from online_learner.errors import Forbidden
 
-Scope: TypeAlias = Literal[
-    "predict", "feedback", "label", "audit", "system", "read", "operate"
-]
+Scope: TypeAlias = Literal["predict", "feedback", "label", "audit", "system", "read", "operate"]
 Standing: TypeAlias = Literal["live", "expired", "revoked"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 OWN: tuple[Scope, ...] = tuple(scope for scope in SCOPES if scope != "audit")

@@ -49,6 +49,7 @@ LEAST_ROW = 1.0  # words that the table of all is worth at least, for each truth
 BUSY = 200.0  # words of one rater that count for the table of all
 CLASS_N, CLASS_HALF = 1.0, 2000.0  # answers of each truth at first; after which one counts half
 NAMED_KEEP = 0.5 ** (1.0 / CLASS_HALF)  # of the words for each label, with each word
+UNLIKELY = 1e-3  # of a truth, below which it is taken for impossible: memory is bounded
 EVERY = 50  # words, after which all raters are compared; with very many, less often
 
 
@@ -215,6 +216,7 @@ class Skene:
             for table, word in words:
                 logs = logs + np.log(chances(table.counts, word, self._usual, strength))
             posterior = np.exp(logs - logs.max())
+            posterior[posterior < UNLIKELY * posterior.sum()] = 0.0
             posterior /= posterior.sum()
         answer.posterior = posterior
         self._count(answer, posterior, 1.0)
@@ -287,7 +289,7 @@ class Skene:
     # --- memory -----------------------------------------------------------------------------------
 
     def pack(self) -> dict[str, Any]:
-        """Return the state as plain JSON; counts to four digits."""
+        """Return the state as plain JSON; counts to three digits."""
         answers = {name: list(_packed(answer)) for name, answer in self.answers.items()}
         raters = {name: [t.n, _brief(t.counts)] for name, t in self.raters.items()}
         return {
@@ -299,7 +301,7 @@ class Skene:
             "turns": [name for name in self._turns if name in self.answers],
             "clock": [self._born, self._heard],
             "classes": [_brief(self._classes), _brief(self._named)],
-            "usual": [_brief(self._usual), _brief(self._strength)],
+            "usual": [_brief(self._usual, 6), _brief(self._strength)],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -314,7 +316,7 @@ class Skene:
                     for rater, (label, wrong, at) in words.items()
                 },
                 truth,
-                None if posterior is None else np.array(posterior),
+                None if posterior is None else _full(posterior, len(self.labels)),
             )
             for name, (born, words, truth, posterior) in state["answers"].items()
         }
@@ -335,12 +337,23 @@ def _class_keep(answers: int) -> float:
     return math.pow(0.5, answers / CLASS_HALF)
 
 
+def _full(posterior: Mapping[str, float], labels: int) -> Floats:
+    found = np.zeros(labels)
+    for number, p in posterior.items():
+        found[int(number)] = p
+    return found
+
+
 def _packed(answer: Answer) -> Iterator[Any]:
     yield answer.born
     yield {name: [w.label, int(w.wrong), w.at] for name, w in answer.words.items()}
     yield answer.truth
-    yield None if answer.posterior is None else _brief(answer.posterior)
+    if answer.posterior is None:
+        yield None
+    else:  # only what is possible
+        yield {int(n): round(float(answer.posterior[n]), 4) for n in answer.posterior.nonzero()[0]}
 
 
-def _brief(values: Floats) -> list[float]:
-    return [float(f"{value:.4g}") for value in values.ravel()]
+def _brief(values: Floats, digits: int = 3) -> list[float]:
+    found: list[float] = np.round(values.ravel(), digits).tolist()
+    return found
