@@ -15,7 +15,7 @@ import numpy as np
 
 from online_learner.evidence import Floats
 
-MOST_FULL = 8  # labels up to which a table is kept
+MOST_FULL = 6  # labels up to which a table is kept
 LEAST = 1e-4  # of a probability
 
 
