@@ -86,11 +86,16 @@ class Bundle:
     advice: Advice = field(default_factory=Advice)
 
     def scaling(self, role: str) -> Scaling | None:
-        """Return by which scaling the scores of a role mean what they say; None as they are."""
+        """Return by which scaling the scores of a role mean what they say; None as they are.
+
+        A champion that follows the learner is the newest step, whatever its number: so that what
+        was found of these weights is applied to no others, not for a moment, when they part.
+        """
         if not self.advice.scalings:
             return None
         weights = self.champion if role == CHAMPION else self.roles[role]
-        return self.advice.scalings.get(place_of(role, weights.version))
+        follows = role == CHAMPION and ANCHOR in dict(self.shadows)
+        return self.advice.scalings.get(place_of(LATEST if follows else role, weights.version))
 
     @property
     def untrained(self) -> bool:

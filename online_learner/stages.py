@@ -202,12 +202,13 @@ def make_lenses(spec: ModelSpec) -> dict[str, Any]:
 
 
 def make_sampling(spec: ModelSpec) -> Any:
-    """Build the policy that says of which answers a label is asked."""
+    """Build the policy that says of which answers a label is asked; None where none can teach."""
     kind = resolve(spec.sampling.use)
     try:
-        return kind(spec.task, spec.ask_budget, **spec.sampling.arguments)
+        made = kind(spec.task, spec.ask_budget, **spec.sampling.arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"sampling: {spec.sampling.use} does not take that: {error}") from error
+    return None if spec.log_inputs == "none" else made
 
 
 def make_rules(spec: ModelSpec) -> Any:

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from online_learner.observe.lens import Lens
 from online_learner.schema import Signal
 
 LEAST, MOST = 0.01, 100.0  # of one factor
 SAME = 1e-9
 DIGITS = 6
+
+
+class Weigher(Protocol):
+    """The part of an observer that is in the learner; see `policies.lens`."""
+
+    def adopt(self, table: Mapping[str, Any], /) -> None:
+        """Weigh by this table from here on."""
+
+    def factor(self, signal: Signal, /) -> float:
+        """Return by how much the weight of a signal's lesson should be multiplied."""
 
 
 class Corrections:
@@ -27,7 +36,7 @@ class Corrections:
         By name, instances that nothing is observed by.
     """
 
-    def __init__(self, lenses: Mapping[str, Lens]) -> None:
+    def __init__(self, lenses: Mapping[str, Weigher]) -> None:
         self._lenses = lenses
         self.tables: dict[str, dict[str, Any]] = {}
 

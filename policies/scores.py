@@ -235,20 +235,15 @@ class Scores(Lens):
     def scalings(self) -> dict[str, Scaling]:
         """Return the scalings to apply, under every name that their weights may answer by next.
 
-        A challenger is promoted between two signals: what is known of it stands as its champion's
-        already. And of a champion that follows the learner only the number moves when it is
-        blessed.
+        Weights move between two signals: what is known of a challenger stands as its champion's
+        already, and what is known of the anchor too, which answers after a pull. The learner's
+        newest step is `latest` before and while the champion follows it.
         """
         found: dict[str, Scaling] = {}
-        moving = self._all.get(MOVING)
         for name, known in self._all.items():
-            if known.scaling is not None and name != MOVING:
-                found |= {f"{role}:{name}": known.scaling for role in ROLES_TO_BE}
-        if moving is None or not self._following:
-            return found | _named("latest", moving)
-        for name in {str(self._champion), *self._all} - {MOVING}:  # whichever is blessed
-            found.pop(f"champion:{name}", None)
-            found |= _named(f"champion:{name}", moving)
+            if known.scaling is not None:
+                places = [f"{role}:{name}" for role in ROLES_TO_BE]
+                found |= dict.fromkeys(["latest"] if name == MOVING else places, known.scaling)
         return found
 
     def report(self) -> dict[str, Any]:
@@ -290,12 +285,6 @@ class Scores(Lens):
         self._raw = Reliability.unpack(state.get("raw", fresh.pack()))
         now = state.get("now", (0, 0, False, 0))
         self._generation, self._champion, self._following, self._newest = now
-
-
-def _named(place: str, known: Known | None) -> dict[str, Scaling]:
-    """Return the scaling of some weights under a name; nothing where there is none."""
-    scaling = None if known is None else known.scaling
-    return {} if scaling is None else {place: scaling}
 
 
 def _truth(signal: Signal) -> Truth | None:

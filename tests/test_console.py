@@ -23,6 +23,8 @@ from online_learner.ids import Keyring
 from online_learner.loop import Loop
 from online_learner.metrics.meter import Meter
 from online_learner.registry import Registry
+from online_learner.requests import PredictRequest
+from online_learner.schema import Ask
 from online_learner.settings import Settings
 from online_learner.store import open_store
 from serve_app.console import assets, charts, door, routes, words
@@ -451,6 +453,27 @@ async def test_an_auditor_labels_what_waits(used: Any, eventually: Poll) -> None
         said = http.post("/v1/feedback", json={"prediction_id": waiting, **signals[0]})
         assert said.status_code == 202
         assert waiting not in http.get("/console/web/queue").text
+
+
+async def test_a_labeller_is_shown_what_is_asked_and_no_audit(used: Any) -> None:
+    """Without the scope `audit`, answers of which the model was unsure stand there alone."""
+    audited = ask_as_owner(used)
+    async with await Loop.open(used.settings) as loop:
+        room = loop.stages("web")
+        record = room.predictor.answer(PredictRequest(features={"x": 1.0}, tags={}))
+        why = Ask(reason="uncertain", probability=0.5)
+        record = record.model_copy(update={"ask": why, "shadows": {}})
+        [address] = await room.journal.append([record])
+        asked = loop.keyring.seal("prediction", "web", address)
+    with used.client() as http:
+        part = http.get("/console/web/queue").text
+        assert re.findall(r'data-prediction="([^"]+)"', part) == [asked]
+        assert audited not in part
+        ids = {"prediction_ids": [asked], "seconds": 60}
+        leased = http.post("/v1/models/web/queue/lease", json=ids).raise_for_status().json()
+        assert [item["prediction_id"] for item in leased["queue"]] == [asked]
+        http.post("/v1/models/web/queue/skip", json={"prediction_ids": [asked]}).raise_for_status()
+        assert "Nothing is asked just now" in text(http.get("/console/web/queue").text)
 
 
 async def test_who_labels_sees_the_options(used: Any, eventually: Poll) -> None:

@@ -29,7 +29,7 @@ def queue_of(loop: Loop, model: str = "web", *, seed: int = 0) -> Queue:
     """Return the queue of a model."""
     room = loop.stages(model)
     how: dict[str, Any] = {"clock": room.clock, "rng": random.Random(seed)}
-    return Queue(room.registry, room.spec, room.window_s, **how)
+    return Queue(room.registry, room.spec, room.window_s, inputs=room.inputs, **how)
 
 
 async def ask(loop: Loop, count: int) -> list[str]:
@@ -139,18 +139,89 @@ async def record_of(loop: Loop, model: str, done: Planted) -> Prediction:
     return await loop.stages(model).journal.read(place(loop, done.prediction_id))
 
 
-async def test_to_each_holder_once_and_to_many(loop: Loop, clock: Any) -> None:
-    """Two have it at once, whatever the other does; nobody is asked the same one again."""
+async def test_many_have_it_at_once(loop: Loop) -> None:
+    """Two hold it, whatever the other does; nobody is handed what they hold already."""
     done = await planted(loop)
-    ids = await ask(loop, 120)
+    await ask(loop, 120)
     for holder in (ADA, BOB):
-        found = await leased(loop, holder, count=40)
-        assert found.count(done.prediction_id) == 1
-    clock.advance(301.0)  # their leases have run out
+        assert (await leased(loop, holder, count=40)).count(done.prediction_id) == 1
     for holder in (ADA, BOB):
-        again = await leased(loop, holder, count=60)
-        assert done.prediction_id not in again
-        assert set(again) <= set(ids)
+        assert done.prediction_id not in await leased(loop, holder, count=10)
+
+
+async def test_whoever_has_answered_it_is_not_asked_again(loop: Loop, clock: Any) -> None:
+    """What they said of it, or that they skipped it, ends it for them alone."""
+    done = await planted(loop)
+    await ask(loop, 240)
+    for holder in (ADA, BOB, "human:cid"):
+        assert done.prediction_id in await leased(loop, holder, count=40)
+    await loop.feedback(done.prediction_id, "correction", False, user_id="ada")
+    address = place(loop, done.prediction_id)
+    await queue_of(loop).give_back([address], holder=ADA, again=True)
+    await queue_of(loop).give_back([address], holder=BOB)
+    clock.advance(301.0)  # the leases have run out
+    assert done.prediction_id not in await leased(loop, ADA, count=40)
+    assert done.prediction_id not in await leased(loop, BOB, count=40)
+    assert done.prediction_id in await leased(loop, "human:cid", count=40)
+
+
+async def test_what_is_done_with_a_lease_does_not_tell_it(loop: Loop, clock: Any) -> None:
+    """Renewed, given back, run out or skipped: a planted question fares as those beside it do."""
+    done = await planted(loop)
+    await ask(loop, 60)
+    how: dict[str, Any] = {"holder": ADA, "gold": True}
+    ids = await leased(loop, ADA, count=61)
+    assert done.prediction_id in ids
+    addresses = [place(loop, name) for name in ids]
+    queue = queue_of(loop)
+
+    async def renewed(**more: Any) -> list[str]:
+        items = await queue.renew(addresses, (ASK,), **how, **more)
+        assert len({item["leased_until"] for item in items}) <= 1
+        return [item["prediction_id"] for item in items]
+
+    assert await renewed() == ids  # in the order in which they are asked for
+    clock.advance(250.0)
+    assert await renewed(seconds=100.0) == ids
+    clock.advance(101.0)
+    assert await queue.give_back(addresses, holder=ADA) == 0  # they have run out
+    assert set(await leased(loop, ADA, count=61)) == set(ids)
+    assert await queue.give_back(addresses, holder=ADA, again=True) == 61
+    assert await queue.give_back(addresses, holder=ADA, again=True) == 0
+    assert await renewed() == ids
+    assert await queue.give_back(addresses, holder=ADA) == 61
+    assert await queue.give_back(addresses, holder=ADA) == 0
+    assert await leased(loop, ADA) == await renewed() == []
+
+
+async def test_names_are_hashed_as_those_who_answer(
+    open_loop: OpenLoop, make_settings: MakeSettings, clock: Any
+) -> None:
+    """Where the log keeps hashes of people, what they have answered is known all the same."""
+    loop = await open_loop(make_settings(web={"log_inputs": "hashed"}))
+    done = await planted(loop)
+    await ask(loop, 60)
+    assert done.prediction_id in await leased(loop, ADA, count=60)
+    await loop.feedback(done.prediction_id, "correction", False, user_id="ada")
+    clock.advance(301.0)
+    assert done.prediction_id not in await leased(loop, ADA)
+
+
+async def test_what_is_not_logged_is_not_planted(
+    open_loop: OpenLoop, make_settings: MakeSettings
+) -> None:
+    """Where the log keeps nothing of what is asked, there is no question to show."""
+    loop = await open_loop(make_settings(web={"log_inputs": "none"}))
+    with pytest.raises(Conflict, match="log_inputs: none"):
+        await planted(loop)
+    assert await loop.store.call("EXISTS", loop.stages("web").registry.keys.predictions) == 0
+
+
+async def test_an_auditor_cannot_lease_it_by_its_id(loop: Loop) -> None:
+    """Whoever is handed none is handed none by name, either."""
+    done = await planted(loop)
+    address = place(loop, done.prediction_id)
+    assert await queue_of(loop).renew([address], holder="key:auditor") == []
 
 
 async def test_its_share_is_that_of_the_configuration(

@@ -311,6 +311,31 @@ async def test_answers_heed_what_observers_advise(open_loop: Opener, make_settin
     assert answer["output"] == record.shadows[CHAMPION].output
 
 
+async def test_a_scaling_is_applied_to_no_other_weights(
+    open_loop: Opener, make_settings: Make
+) -> None:
+    """From the first answer after the leash is taken up, or pulled, it is that of those weights."""
+    scaled = OFF | {"scores": {"apply": "on"}}
+    prior = {"learner": "river.dummy:PriorClassifier", "publish_s": 0.0, "audit": 1.0}
+    loop = await open_loop(make_settings(web={"observe": scaled, **prior}))
+    found = []
+    for n, value in enumerate([True] * 45 + [False] * 45):
+        answer = await loop.predict("web", {"a": 1.0})
+        rater = f"rater-{n % 30}"
+        await loop.feedback(answer["prediction_id"], "correction", value, user_id=rater)
+        await loop.turn("web")
+        bundle = loop.stages("web").predictor.bundle
+        assert bundle is not None
+        place = "latest" if bundle.aliases.following else "champion:0"
+        assert bundle.scaling(CHAMPION) == bundle.advice.scalings.get(place)
+        found.append((bundle.aliases.following, bundle.advice.scalings))
+    pulled = max(n for n, (following, _) in enumerate(found) if following) + 1
+    steps, version = (found[pulled][1].get(place) for place in ("latest", "champion:0"))
+    assert steps is not None
+    assert version is not None
+    assert steps != version
+
+
 async def test_advice_that_was_tampered_with_is_not_heeded(
     open_loop: Opener, make_settings: Make
 ) -> None:

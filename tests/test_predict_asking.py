@@ -89,6 +89,18 @@ async def test_without_a_budget_nothing_is_asked(open_loop: Opener, make_setting
     assert sampling.shown == []
 
 
+async def test_what_could_not_be_learned_is_not_asked(
+    open_loop: Opener, make_settings: Make
+) -> None:
+    """Where the log keeps nothing of what is asked, a label would teach nothing."""
+    some = {"audit": 0.0, "promotion": ALWAYS, "ask_budget": 1.0}
+    random = some | {"sampling": "policies.sampling:Random"}
+    for mode, asked in (("full", "uncertain"), ("none", None)):
+        loop = await open_loop(make_settings(web=random | {"log_inputs": mode}))
+        ask = (await loop.predict("web", {"a": 1.0}))["ask"]
+        assert (ask["reason"] if ask else None) == asked
+
+
 async def test_observers_may_have_more_asked(open_loop: Opener, make_settings: Make) -> None:
     """The policy is told by how much, with the answers that the advice came with."""
     settings = make_settings(web={"audit": 0.0, "promotion": ALWAYS})

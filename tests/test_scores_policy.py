@@ -342,27 +342,26 @@ def test_a_challenger_keeps_its_scaling_when_it_is_promoted() -> None:
 
 
 def test_a_lineage_that_is_followed_takes_its_scaling_along() -> None:
-    """Following begins under the champion's number: its weights are the learner's newest then."""
+    """Following begins under the champion's number, which is the anchor's that is left behind."""
     lens = Scores("classification")
     live(lens, 900, distort={"champion": 1.0, "latest": 3.0})
-    assert "champion:1" not in lens.scalings()
+    assert set(lens.scalings()) == {"latest"}
     roles = {"champion": 3.0, "anchor": 1.0}
-    live(lens, 1, distort=roles, generation=2, seed=1)
-    assert lens.scalings()["champion:1"].slope < 0.5
-    assert "anchor:1" not in lens.scalings()
     live(lens, 300, distort=roles, generation=2, seed=2)
-    assert place(lens, "anchor:1")["n"] == 1201
-    assert "champion:9" not in lens.scalings()
+    assert lens.scalings()["latest"].slope < 0.5
+    assert place(lens, "anchor:1")["n"] == 1200
+    assert set(lens.scalings()) == {"latest"}
 
 
-def test_a_blessing_moves_only_the_number() -> None:
-    """While following, the champion answers under the number of its newest snapshot, unmoved."""
+def test_the_anchor_answers_by_its_own_scaling_after_a_pull() -> None:
+    """While the champion follows, its number stands for the version that would answer next."""
     lens = Scores("classification")
-    roles = {"champion": 3.0, "anchor": 1.0, "challenger:5": 3.0}
+    roles = {"champion": 3.0, "anchor": 0.4, "challenger:5": 3.0}
     live(lens, 900, distort=roles, versions={"challenger:5": 5})
     found = lens.scalings()
-    assert found["champion:5"] == found["champion:1"]
-    assert found["anchor:5"] == found["challenger:5"]
+    assert found["champion:1"] == found["anchor:1"]
+    assert found["champion:1"].slope > 1.0 > found["latest"].slope
+    assert found["champion:5"] == found["anchor:5"] == found["challenger:5"]
 
 
 def test_a_snapshot_begins_as_the_lineage_was() -> None:

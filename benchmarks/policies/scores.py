@@ -89,7 +89,7 @@ class Outcome:
 def heard(told: Sequence[Told], *, audit: float, thumbs: bool = False, seed: int = 0) -> Outcome:
     """Return what was served, where so many answers are audited, and the lineage is followed."""
     lens, rng, outcome = Scores("classification"), random.Random(seed), Outcome()
-    place, audited, before = place_of("champion", 1), 0, None
+    place, audited, before = place_of("latest", 1), 0, None
     for number, (answer, truth) in enumerate(told):
         right = label_key(truth)
         scaling = lens.scalings().get(place)

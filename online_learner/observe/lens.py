@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from online_learner.schema import Raised, Scaling, Settled, Sighting, Signal
+from online_learner.weigh import Weigher
 
 
-class Lens(Protocol):
+class Lens(Weigher, Protocol):
     """Looks on as answers are given, judged and settled; see `policies.lens`."""
 
     def see(self, sighting: Sighting, /) -> None:
@@ -34,12 +35,6 @@ class Lens(Protocol):
 
     def ask(self) -> float:
         """Return by how much the budget of active learning should be multiplied now."""
-
-    def adopt(self, table: Mapping[str, Any], /) -> None:
-        """Weigh by this table from here on."""
-
-    def factor(self, signal: Signal, /) -> float:
-        """Return by how much the weight of a signal's lesson should be multiplied."""
 
     def state(self) -> dict[str, Any]:
         """Return all that has to survive a restart."""

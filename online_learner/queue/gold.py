@@ -1,8 +1,8 @@
 """Gold: questions that an operator planted, with the right answer, to learn about raters.
 
-The model answers it as any other. It is handed out among what active learning asks about, to each
-holder once, to many holders; nothing in it tells which it is. What raters say of it teaches the
-model nothing.
+The model answers it as any other. It is handed out among what active learning asks about, to many
+holders, until each has answered or skipped it. Nothing in it tells which it is, nor does leasing,
+renewing or giving back. What raters say of it teaches the model nothing.
 """
 
 from __future__ import annotations
@@ -54,11 +54,16 @@ async def plant(
     Invalid
         The model cannot take the question, or the right answer. Nothing was logged.
     Conflict
-        `MOST_PLANTED` are open.
+        `MOST_PLANTED` are open, or the log keeps nothing of what is asked.
     Unavailable
         The store does not answer, or is full. What was logged by then is not asked about.
     """
     now = room.clock()
+    if room.spec.log_inputs == "none":
+        raise Conflict(
+            "the log keeps nothing of what this model is asked (log_inputs: none), so that nobody "
+            "could be shown the question: plant where it is full or hashed"
+        )
     if len(await planted(room.registry, now=now)) >= MOST_PLANTED:
         raise Conflict(f"{MOST_PLANTED:,} planted questions are open: wait until some have ended")
     if room.predictor.slow:

@@ -30,7 +30,7 @@ class Question:
     ends_ms
         Until when it can be answered, in milliseconds since 1970.
     planted
-        Whether an operator planted it: it goes to each holder once, and to several at a time.
+        Whether an operator planted it: several may hold it at a time.
     """
 
     entry: str
@@ -44,8 +44,16 @@ class Question:
         return cls(entry, lane, entry_order(entry)[0] + int(open_s * 1000), planted)
 
 
-async def unanswered(registry: Registry, questions: Sequence[Question]) -> list[Question]:
-    """Return those that nobody has said anything about yet; flags and clicks say nothing."""
+async def unanswered(
+    registry: Registry, questions: Sequence[Question], *, by: str | None = None
+) -> list[Question]:
+    """Return those that nobody has said anything about yet; flags and clicks say nothing.
+
+    Parameters
+    ----------
+    by
+        Only what this source has said counts.
+    """
     keys, store = registry.keys, registry.store
     replies = await store.many([("HVALS", keys.said(question.entry)) for question in questions])
     places = [
@@ -55,12 +63,13 @@ async def unanswered(registry: Registry, questions: Sequence[Question]) -> list[
     ]
     found = await store.entries([place for _, place in places])
     said = zip((entry for entry, _ in places), found, strict=True)
-    heard = {entry for entry, fields in said if fields is not None and _is_answer(fields[b"f"])}
+    heard = {entry for entry, fields in said if fields is not None and _is_answer(fields[b"f"], by)}
     return [question for question in questions if question.entry not in heard]
 
 
-def _is_answer(signal: bytes) -> bool:
-    return Feedback.model_validate_json(signal).kind not in NO_ANSWER
+def _is_answer(signal: bytes, by: str | None) -> bool:
+    said = Feedback.model_validate_json(signal)
+    return said.kind not in NO_ANSWER and by in (None, said.source)
 
 
 async def shown(

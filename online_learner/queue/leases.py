@@ -16,7 +16,7 @@ Which: TypeAlias = Literal["next", "these"]
 class Lease:
     """What is noted of a question: who labels it, until when (ms since 1970).
 
-    `spent` says that it is not given to whoever asks any more: they skipped it, or had it once.
+    `spent` says that it is not given to whoever asks any more: they skipped it.
     """
 
     holder: str = ""
@@ -32,7 +32,10 @@ def name_of(registry: Registry, source: str) -> str:
 async def noted(
     registry: Registry, questions: Sequence[Question], holder: str, *, now: float
 ) -> dict[str, Lease]:
-    """Return the leases in force of some questions, by entry; those that are free are left out."""
+    """Return the leases in force of some questions, by entry; those that are free are left out.
+
+    Of a planted question it is the holder's own, and one that has run out is among them.
+    """
     if not questions:
         return {}
     names = [name for q in questions for name in (q.entry, f"{q.entry} {holder}")]
@@ -41,9 +44,12 @@ async def noted(
     for question in questions:
         lease, mark = next(values), next(values)
         until, _, by = (lease or b"0").decode().partition(" ")
-        spent = mark is not None and int(mark) > now_ms
-        if int(until) <= now_ms or question.planted:
+        ends, _, mine = (mark or b"0").decode().partition(" ")
+        if question.planted:
+            until, by = mine or "0", holder if mine else ""
+        elif int(until) <= now_ms:
             until, by = "0", ""
+        spent = int(ends) > now_ms and not mine
         if by or spent:
             found[question.entry] = Lease(by, int(until), spent)
     return found
@@ -80,9 +86,9 @@ async def take(
 
 
 async def give_back(
-    registry: Registry, ends_ms: dict[str, int], holder: str, *, again: bool
+    registry: Registry, ends_ms: dict[str, int], holder: str, *, again: bool, now: float
 ) -> int:
-    """Give leased questions back; returns how many of them the holder had.
+    """Give leased questions back; returns how many of them the holder had, and had not run out.
 
     Parameters
     ----------
@@ -91,7 +97,7 @@ async def give_back(
     again
         Whether they may be given to this holder again.
     """
-    arguments: list[str | int] = [holder, "again" if again else "never"]
+    arguments: list[str | int] = [int(now * 1000), holder, "again" if again else "never"]
     for entry, end in ends_ms.items():
         arguments += [entry, end]
     return int(await registry.store.run("give_back", [registry.keys.leases], arguments))

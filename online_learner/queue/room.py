@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from online_learner.ids import Address
+from online_learner.inputs import FULL, Inputs
 from online_learner.queue import leases
 from online_learner.queue.asked import asked
 from online_learner.queue.audits import audits
@@ -38,6 +39,8 @@ class Queue:
         Seconds since the epoch.
     rng
         Draws where among the others a planted question comes.
+    inputs
+        What the log keeps of who speaks: by that it is known what a holder has answered.
     """
 
     registry: Registry
@@ -45,6 +48,7 @@ class Queue:
     window_s: float
     clock: Callable[[], float] = time.time
     rng: random.Random = field(default_factory=random.SystemRandom)
+    inputs: Inputs = FULL
 
     async def waiting(
         self, lanes: Sequence[Lane] = LANES, *, count: int, holder: str | None = None
@@ -102,7 +106,7 @@ class Queue:
         """
         now, name = self.clock(), leases.name_of(self.registry, holder)
         free = self._unanswered(await self._open(lanes), name, _is_free)
-        plants = await self._plants(name, now) if gold and ASK in lanes else []
+        plants = await self._plants(holder, now) if gold and ASK in lanes else []
         given: dict[str, float] = {}
         order: list[Question] = []
         while len(given) < count and (batch := await _first(free, count - len(given))):
@@ -121,12 +125,20 @@ class Queue:
         *,
         holder: str,
         seconds: float = LEASE_S,
+        gold: bool = False,
     ) -> list[dict[str, Any]]:
-        """Lease these, for longer where the holder has them; what others have is left out."""
-        wanted = {address.entry for address in addresses}
+        """Lease these, for longer where the holder has them; what others have is left out.
+
+        They come in the order in which they are asked for: that of the lane would tell a planted
+        one. For `gold` see `lease`.
+        """
+        wanted = list(dict.fromkeys(address.entry for address in addresses))
         now, name = self.clock(), leases.name_of(self.registry, holder)
         questions = [q for q in await self._open(lanes) if q.entry in wanted]
         free = [question async for question, _ in self._unanswered(questions, name)]
+        if gold and ASK in lanes:
+            free += await self._plants(holder, now, wanted)
+        free.sort(key=lambda question: wanted.index(question.entry))
         given = await leases.take(
             self.registry, free, name, count=len(free), seconds=seconds, now=now, which="these"
         )
@@ -145,7 +157,7 @@ class Queue:
         open_ms = int(1000 * max(self._open_s(lane) for lane in LANES))
         ends = {address.entry: address.ms + open_ms for address in addresses}
         name = leases.name_of(self.registry, holder)
-        return await leases.give_back(self.registry, ends, name, again=again)
+        return await leases.give_back(self.registry, ends, name, again=again, now=self.clock())
 
     # --- what is open -------------------------------------------------------------------------
 
@@ -185,11 +197,26 @@ class Queue:
             for question in await unanswered(self.registry, left):
                 yield question, taken.get(question.entry)
 
-    async def _plants(self, name: str, now: float) -> list[Question]:
-        """Return the planted questions that a holder has not had yet, in random order."""
+    async def _plants(
+        self, holder: str, now: float, wanted: Collection[str] | None = None
+    ) -> list[Question]:
+        """Return the planted questions that may be leased to a holder, in random order.
+
+        As with others, that is what they have neither answered nor skipped, nor have now: one that
+        never came again would be told by that. Of those they have, the `wanted` ones are there.
+        """
         found = await planted(self.registry, now=now)
+        if wanted is not None:
+            found = [question for question in found if question.entry in wanted]
+        name = leases.name_of(self.registry, holder)
         had = await leases.noted(self.registry, found, name, now=now)
+
+        def may(lease: Lease) -> bool:
+            return not lease.spent and (wanted is not None or lease.until_ms <= now * 1000)
+
+        again = [q for q in found if q.entry in had and may(had[q.entry])]
         fresh = [question for question in found if question.entry not in had]
+        fresh += await unanswered(self.registry, again, by=self.inputs.source(holder))
         self.rng.shuffle(fresh)
         return fresh
 

@@ -29,7 +29,7 @@ def place_of(role: str, version: int) -> str:
     """Return under which name the weights of a role are known: `champion:3`, `challenger:4`.
 
     A challenger's role has its version in it already. The learner's newest step, which moves on, is
-    `latest` whatever version it is counted under.
+    `latest` whatever version it is counted under, and also where it answers as the champion.
     """
     return role if role == "latest" or ":" in role else f"{role}:{version}"
 

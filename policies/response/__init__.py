@@ -30,6 +30,7 @@ from policies.response.propensity import Propensity
 from policies.response.rates import Lately, Rates
 from policies.response.silence import Silence
 from policies.response.telling import NO_AUDITS, by_dimension, silence_told
+from policies.response.waiting import Spoken, Waiting
 from policies.response.weights import Lane, Lesson, Weights, mean_chance, table
 
 CLIP = 10.0  # chosen by simulation (`benchmarks.policies.response`)
@@ -79,6 +80,7 @@ class Response(Lens):
         self._outcomes = Outcomes(task)
         self._silence = Silence(len(edges(task)) + 1)
         self._audits = Audits()
+        self._waiting = Waiting()
         self._rates = Rates()
         self._spoken_well = Lately(RECENT)  # goodness, by those who spoke unasked
         self._audited = 0.0  # share of all answers
@@ -154,35 +156,45 @@ class Response(Lens):
         self._since += 1
         word = Word(place.stratum, number, goodness, chance, auditor)
         if prediction.audited:
-            self._take_audit(self._audits.hear(signal.answer, word))
+            self._take_audit(signal.answer, self._audits.hear(signal.answer, word))
         elif not auditor and signal.answer not in self._counted:
             self._counted[signal.answer] = None
             if len(self._counted) > REMEMBERED:
                 self._counted.popitem(last=False)
-            self._take_word(word)
+            self._take_word(signal.answer, word)
 
     def settle(self, entry: str, settled: Settled) -> None:
         """Count an audit: as a draw without bias, or, where too few answer, as another word."""
-        self._take_audit(self._audits.settle(entry, settled))
+        self._take_audit(entry, self._audits.settle(entry, settled))
 
-    def _take_audit(self, found: tuple[Word, bool] | None) -> None:
+    def _take_audit(self, entry: str, found: tuple[Word, bool] | None) -> None:
         if found is None:
             return
         word, drawn = found
         if not drawn:
-            self._take_word(word)
+            self._take_word(entry, word)
             return
-        if self._audits.usable and self._spoken_well.older.n:
-            raw, corrected = self._silence.raw(), self._silence.corrected()
-            self._proof.take(raw, corrected, (word.stratum, word.number))
+        if words := self._waiting.take(_ms(entry)):
+            if self._audits.usable and self._silence.spoken.any():
+                raw, corrected = self._silence.raw(), self._silence.corrected()
+                told = [(other.stratum, other.number) for other in words]
+                self._proof.take(raw, corrected, (word.stratum, word.number), told)
+            for other in words:
+                self._silence.hear(*other[1:])
         self._silence.draw(word.stratum, word.number, word.goodness)
 
-    def _take_word(self, word: Word) -> None:
+    def _take_word(self, entry: str, word: Word) -> None:
+        """Count what somebody chose to say; where there are audits, once one of its time settles.
+
+        So nothing is known of it yet when both are compared.
+        """
         if word.auditor:
             return
         mean = self._propensity.mean
         weight = max(1.0 / self._clip, min(self._clip, mean / word.chance))
-        self._silence.hear(word.stratum, word.number, word.goodness, weight)
+        spoken = Spoken(_ms(entry), word.stratum, word.number, word.goodness, weight)
+        if not (self._audits.usable and self._waiting.add(spoken)):
+            self._silence.hear(*spoken[1:])
         self._spoken_well.add(word.goodness)
 
     # --- what follows from it ---------------------------------------------------------------------
@@ -245,6 +257,7 @@ class Response(Lens):
             "mean_error": self._outcomes.mean_error,
             "silence": self._silence.pack(),
             "audits": self._audits.pack(),
+            "waiting": self._waiting.pack(),
             "rates": self._rates.pack(),
             "spoken_well": self._spoken_well.pack(),
             "audited": self._audited,
@@ -265,6 +278,7 @@ class Response(Lens):
         self._outcomes = Outcomes(self.task, state["mean_error"])
         self._silence = Silence.unpack(state["silence"], len(edges(self.task)) + 1)
         self._audits = Audits.unpack(state["audits"])
+        self._waiting = Waiting.unpack(state["waiting"])
         self._rates = Rates.unpack(state["rates"])
         self._spoken_well = Lately.unpack(state["spoken_well"], RECENT)
         self._audited = state["audited"]
@@ -272,3 +286,8 @@ class Response(Lens):
         self._counted = OrderedDict.fromkeys(state["counted"])
         self._lessons = deque((Lesson(*lesson) for lesson in state["lessons"]), maxlen=LATEST)
         self._since, self._table = state["since"], state["table"]
+
+
+def _ms(entry: str) -> int:
+    """Return when an answer was given, by its place in the log."""
+    return int(entry.partition("-")[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -52,22 +52,32 @@ class Proof:
         """Whether to weigh now."""
         return self._on if self.mode == "auto" else self.mode == "on"
 
-    def take(self, raw: Floats, corrected: Floats, at: tuple[int, int]) -> None:
-        """Take in an audit, and what was expected of it.
+    def take(
+        self,
+        raw: Floats,
+        corrected: Floats,
+        at: tuple[int, int],
+        spoken: Sequence[tuple[int, int]],
+    ) -> None:
+        """Take in an audit with what was said unasked at the same time, and what was expected.
 
         Parameters
         ----------
         raw, corrected
             The probability of each stratum and class, shape `(STRATA, classes)`.
         at
-            The stratum and class that came.
+            The stratum and class of the audit.
+        spoken
+            Those of answers that were spoken of, one at least: neither side has counted them yet.
         """
-        first, second = _scores(raw), _scores(corrected)
-        gaps = second - first
+        gap = corrected - raw
+        half = 0.5 * float((gap**2).sum())
+        gain = float(gap[at]) - sum(float(gap[one]) for one in spoken) / len(spoken) - half
+        before = 0.5 + float(raw[at]) - 0.5 * float((raw**2).sum())
         self._n += 1
-        self._raw += float(first[at])
-        self._corrected += float(second[at])
-        d = float(gaps[at]) / max(float(np.abs(gaps).max()), LEAST_GAP)
+        self._raw += before
+        self._corrected += before + gain
+        d = gain / max(float(gap.max() - gap.min()) + half, LEAST_GAP)
         if self._on:
             self._detector.update(-d)
             over = self._detector.alarm(math.log(BETWEEN))

@@ -132,9 +132,9 @@ def add_queue(app: FastAPI) -> None:
         body = parse(LeaseRequest, await body_of(request) or b"{}")
         lanes, found = _lanes(who, body.lane), queue_of(room)
         how: dict[str, Any] = {"holder": holder(who, body.rater), "seconds": body.seconds}
+        how["gold"] = "audit" not in who.scopes
         if body.prediction_ids is None:
-            gold = "audit" not in who.scopes
-            items = await found.lease(lanes, count=body.count, gold=gold, **how)
+            items = await found.lease(lanes, count=body.count, **how)
         else:
             addresses = _addresses(service, room, body.prediction_ids)
             items = await found.renew(addresses, lanes, **how)
@@ -169,7 +169,7 @@ def add_queue(app: FastAPI) -> None:
 
 def queue_of(room: Stages) -> Queue:
     """Return the queue of a model."""
-    return Queue(room.registry, room.spec, room.window_s, clock=room.clock)
+    return Queue(room.registry, room.spec, room.window_s, clock=room.clock, inputs=room.inputs)
 
 
 def holder(who: Credential, rater: str | None = None) -> str:

@@ -12,6 +12,7 @@ from online_learner import explain
 from online_learner.auth import Credential
 from online_learner.errors import StateError
 from online_learner.explain.observations import observed
+from online_learner.queue import ASK, LANES
 from online_learner.schema import Prediction
 from online_learner.stages import Stages
 from serve_app.api.queue import holder, queue_of
@@ -87,11 +88,15 @@ async def _report(scene: Scene) -> dict[str, Any]:
 
 
 async def _queue(scene: Scene) -> list[dict[str, Any]] | None:
-    """Return the answers that wait for a label; None where a key with another scope is needed."""
-    if not scene.may("audit"):
+    """Return the answers that wait for a label; None where a key with another scope is needed.
+
+    Who may label, and is no auditor, is shown what active learning asks about.
+    """
+    if not scene.may("label"):
         return None
+    lanes = LANES if scene.may("audit") else (ASK,)
     found = queue_of(scene.room)
-    return await found.waiting(count=QUEUED, holder=holder(scene.who))
+    return await found.waiting(lanes, count=QUEUED, holder=holder(scene.who))
 
 
 async def _observed(scene: Scene) -> dict[str, Any]:
