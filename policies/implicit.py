@@ -31,12 +31,15 @@ from typing import Any
 
 from online_learner.evidence import BettingTest, RunningMean
 from online_learner.schema import Label, Raised, Signal, Task
+from policies.arguments import YEAR_S, check_number
 from policies.lens import Lens
 from policies.opinion import goodness
 from policies.signals import DISLIKED, DWELL_S, LIKED
 
 MOST_OPEN = 2000  # answers of which more may be heard
 MOST_JUDGED = 200  # of those that people have judged: events may come yet
+MOST_COUNTED = 2000  # of those that were counted: what is said of them later counts no more
+LEAST_ALPHA = 1e-9
 MUTED = 0.01
 NO_WEIGHT = "they change no weight"
 
@@ -145,7 +148,7 @@ class Agreement(Lens):
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         A parameter is outside its range.
     """
 
@@ -161,10 +164,9 @@ class Agreement(Lens):
         mute: bool = False,
     ) -> None:
         super().__init__(task, labels, segments=segments)
-        if not 0 < alpha < 1:
-            raise ValueError("alpha is between 0 and 1")
-        if wait_s < 0 or not 0 <= weight <= 1:
-            raise ValueError("wait_s is 0 or more, and weight from 0 to 1")
+        check_number("alpha", alpha, LEAST_ALPHA, 1.0 - LEAST_ALPHA)
+        check_number("wait_s", wait_s, 0.0, YEAR_S)
+        check_number("weight", weight, 0.0, 1.0)
         if not isinstance(mute, bool):
             raise TypeError("mute is true or false")
         self.weight = weight
@@ -178,6 +180,7 @@ class Agreement(Lens):
         self.events: dict[str, Event] = {}
         self._open: dict[str, Open] = {}  # nobody has judged them yet
         self._judged: dict[str, Open] = {}  # in the order in which they were
+        self._counted: dict[str, None] = {}  # in that order too
         self._all = RunningMean()  # of judged answers, how good
         self._others = 0  # signals of events that neither like nor dislike
         self._raised: list[Raised] = []
@@ -199,6 +202,8 @@ class Agreement(Lens):
             self._others += 1
             return
         self.events.setdefault(name, Event(likes)).n += 1
+        if signal.answer in self._counted:
+            return
         answer = self._judged.get(signal.answer) or self._open.setdefault(signal.answer, Open())
         if name not in answer.events:
             answer.events.append(name)
@@ -206,6 +211,8 @@ class Agreement(Lens):
             del self._open[next(iter(self._open))]
 
     def _judge(self, signal: Signal, good: float) -> None:
+        if signal.answer in self._counted:  # again, it would count as one without its events
+            return
         answer = self._judged.get(signal.answer)
         if answer is None:
             answer = self._open.pop(signal.answer, None) or Open()
@@ -222,6 +229,9 @@ class Agreement(Lens):
             if not due and len(self._judged) <= MOST_JUDGED:
                 return
             self._count(self._judged.pop(first))
+            self._counted[first] = None
+            if len(self._counted) > MOST_COUNTED:
+                del self._counted[next(iter(self._counted))]
 
     def _count(self, answer: Open) -> None:
         good = answer.good if answer.good is not None else 0.5
@@ -311,6 +321,7 @@ class Agreement(Lens):
             "events": {name: event.pack() for name, event in self.events.items()},
             "open": {name: answer.pack() for name, answer in self._open.items()},
             "judged": {name: answer.pack() for name, answer in self._judged.items()},
+            "counted": list(self._counted),
             "all": self._all.pack(),
             "others": self._others,
             "raised": [alarm.model_dump() for alarm in self._raised],
@@ -324,6 +335,7 @@ class Agreement(Lens):
         self.events = {name: Event.unpack(found) for name, found in state["events"].items()}
         self._open = {name: Open(*found) for name, found in state["open"].items()}
         self._judged = {name: Open(*found) for name, found in state["judged"].items()}
+        self._counted = dict.fromkeys(state.get("counted", ()))
         self._all = RunningMean.unpack(state["all"])
         self._others = state["others"]
         self._raised = [Raised(**alarm) for alarm in state["raised"]]

@@ -36,6 +36,7 @@ from math import exp, inf, isfinite, log
 from threading import Lock
 
 from online_learner.schema import Task
+from policies.arguments import check_number
 
 SLACK = 4.0  # questions by which e times the budget, or an e-th of it, is aimed at
 DAMPING = 4.0  # of the lean: at 4 it is critical, and does not swing
@@ -65,8 +66,8 @@ class Random:
     """
 
     def __init__(self, task: Task, budget: float, *, slack: float = SLACK) -> None:
-        _check("budget", budget, 0.0, 1.0)
-        _check("slack", slack, 1.0, inf)
+        check_number("budget", budget, 0.0, 1.0)
+        check_number("slack", slack, 1.0, inf)
         self.task = task
         self.budget = budget
         self.slack = slack
@@ -154,11 +155,9 @@ class VariableUncertainty(Random):
         slack: float = SLACK,
     ) -> None:
         super().__init__(task, budget, slack=slack)
-        _check("at_random", at_random, 0.01, 1.0)
-        _check("softness", softness, 0.0, 1.0)
-        if not isinstance(window, int):
-            raise TypeError(f"window: is a whole number, not {window!r}")
-        _check("window", window, 10, 10_000)
+        check_number("at_random", at_random, 0.01, 1.0)
+        check_number("softness", softness, 0.0, 1.0)
+        check_number("window", window, 10, 10_000, whole=True)
         self.at_random = at_random
         self.window = window
         self.softness = softness
@@ -248,12 +247,3 @@ def _softmax(rewards: Collection[float]) -> list[float]:
     powers = [exp(reward - top) for reward in rewards]
     total = sum(powers)
     return [power / total for power in powers]
-
-
-def _check(name: str, value: float, low: float, high: float) -> None:
-    """Raise what says which values are taken."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name}: is a number, not {value!r}")
-    if not low <= value <= high:
-        most = f"to {high:g}" if high < inf else "on"
-        raise ValueError(f"{name}: is {value!r}, and has to be from {low:g} {most}")

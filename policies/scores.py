@@ -12,7 +12,6 @@ of the lineage when it was cut, and keeps it when it is promoted.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,11 +27,14 @@ from online_learner.schema import (
     label_key,
     place_of,
 )
-from policies.contest import ALPHA, Contest, Mode
+from policies.arguments import check_number
+from policies.contest import Contest
 from policies.fitting import Fit, Truth
 from policies.lens import Lens
+from policies.switch import ALPHA, Mode, mode_of
 
 HALF_LIFE = 400.0  # labels; weights that follow the learner move on
+MOST_HALF_LIFE = 1e6
 SHOWN_HALF_LIFE = 1000.0  # labels, of what is reported
 MOST_VERSIONS = 8  # the least recent are forgotten
 MOST_HEARD = 500  # answers of which is remembered that they were judged
@@ -136,15 +138,14 @@ class Scores(Lens):
         labels: Sequence[Label] | None = None,
         *,
         segments: Sequence[str] = (),
-        apply: Mode = "auto",
+        apply: Mode | bool = "auto",
         half_life: float = HALF_LIFE,
         alpha: float = ALPHA,
     ) -> None:
         super().__init__(task, labels, segments=segments)
-        if not (math.isfinite(half_life) and half_life >= 1.0):
-            raise ValueError(f"half_life is a number of labels, 1 or more, not {half_life!r}")
-        Contest(apply, alpha)  # refuses what is none
-        self._mode: Mode = apply
+        check_number("half_life", half_life, 1.0, MOST_HALF_LIFE)
+        self._mode = mode_of(apply, "apply")
+        Contest(self._mode, alpha)  # refuses what is no probability
         self._alpha = alpha
         self._keep = 0.5 ** (1.0 / half_life)
         self._all: dict[str, Known] = {}  # by version, and `MOVING`; the least recent first
@@ -260,7 +261,7 @@ class Scores(Lens):
             "places": [known.report() for known in self._all.values()],
             "served": self._served.report(),
             "raw": self._raw.report(),
-            "weighing": contest.report("scaling of the champion's scores"),
+            "weighing": contest.told("scaling of the champion's scores"),
         }
 
     # --- memory -----------------------------------------------------------------------------------
@@ -280,6 +281,8 @@ class Scores(Lens):
         fresh = Reliability.decayed(SHOWN_HALF_LIFE)
         known = state.get("known", {}).items()
         self._all = {name: Known.unpack(it, self._mode, self._alpha) for name, it in known}
+        for one in self._all.values():
+            one.fit.keep = self._keep  # by configuration, as mode and level are
         self._heard = dict(state.get("heard", {}))
         self._served = Reliability.unpack(state.get("served", fresh.pack()))
         self._raw = Reliability.unpack(state.get("raw", fresh.pack()))

@@ -6,6 +6,7 @@ What it says of store, service and files is in `test_cli.py`.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import torch
 from the_stack import Stack
 
 from online_learner import config
+from online_learner.cli import costs as costing
 from online_learner.cli import doctor
 from online_learner.cli.costs import Cost, costs
 from online_learner.cli.finding import Finding
@@ -260,6 +262,21 @@ async def test_doctor_measures_what_a_window_costs(loop: Loop) -> None:
     fits_s = float(room.cure.split()[-3].replace(",", ""))
     [_, room, _] = await measured(loop.store, fits_s / 4)
     assert room.level == "ok"
+
+
+async def test_doctor_counts_what_observers_take(loop: Loop) -> None:
+    """What they know, and the questions that wait, are a part of what a model takes."""
+    await config.publish(loop.store, loop.keyring, loop.settings)
+    await loop.predict("web", {"a": 1.0})
+    [before, *_] = await measured(loop.store, 1e-9)
+    assert "observers" not in before.message
+    keys = loop.stages("web").registry.keys
+    await loop.store.call("HSET", keys.observer, "memory", "x" * 3_000_000)
+    [after, *_] = await measured(loop.store, 1e-9)
+    assert re.search(r" (3(?:\.\d+)? MB) of memory .*; \1 of the memory are what", after.message)
+    for number in range(5):
+        await loop.store.call("XADD", keys.asked, f"{1000 + number}-0", "q", "x" * 10_000)
+    assert (await costing._of(loop.store, keys))["questions"].bytes_each > 10_000
 
 
 async def test_doctor_sees_a_clock_that_was_set_back(loop: Loop) -> None:

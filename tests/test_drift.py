@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -314,11 +315,18 @@ def test_upon_which_alarms_effects_follow(upon: str, asks: float) -> None:
         {"effects": "ask"},
         {"upon": "nothing"},
         {"ask_factor": 0.5},
+        {"delta": "small"},
+        {"most_features": 2.5},
+        {"cooldown_s": math.nan},
+        {"effect_s": math.inf},
+        {"effects": 3},
+        {"effects": [["ask"]]},
+        {"upon": ["loss"]},
     ],
 )
 def test_what_is_out_of_range_is_refused(options: dict[str, Any]) -> None:
     """A bad argument says which values are taken."""
-    with pytest.raises(ValueError, match=next(iter(options))):
+    with pytest.raises((TypeError, ValueError), match=rf"^{next(iter(options))}:? is "):
         Drift("classification", **options)
 
 
@@ -355,6 +363,25 @@ def test_after_a_restart_it_finds_the_same(before: int) -> None:
     ]
     assert json.dumps(world.lens.state()) == json.dumps(heir.lens.state())
     assert world.lens.report() == heir.lens.report()
+
+
+def test_fewer_features_are_watched_after_a_restart_that_wants_fewer() -> None:
+    """The commonest stay, with what was known of them; the others are dropped, and none comes."""
+    world, heir = World(), World(most_features=1)
+    texts = [" ".join(f"w{n}" for n in range(first, first + 60)) for first in range(60)]
+    few: dict[str, Any] = {"number": lambda rng: rng.gauss(0, 1)}
+    world.answers(50, **few)
+    world.answers(3 * LEARN, text=lambda rng: texts[int(60 * rng.random())], **few)
+    watched = {found["what"] for found in world.lens.report()["watched"]}
+    assert {"feature number", "length of feature text"} <= watched
+    heir.lens.restore(json.loads(json.dumps(world.lens.state())))
+    heir.answers(50, text="other", **few)
+    assert {found["what"] for found in heir.lens.report()["watched"]} == {
+        "score",
+        "output ham",
+        "feature number",
+    }
+    assert heir.told("feature number")["n"] == world.told("feature number")["n"] + 50
 
 
 def test_a_window_that_was_cut_short_is_restored_the_same() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -130,6 +131,23 @@ def test_what_comes_to_mislead_is_found_and_so_is_what_recovers() -> None:
         verdicts.append(users.told("click")["verdict"])
     assert verdicts == ["agrees", "disagrees", "agrees"]
     assert [alarm.about for alarm in users.lens.alarms()] == ["click"]
+
+
+def test_who_judges_an_answer_again_later_does_not_count_it_twice() -> None:
+    """Second opinions come after an answer was counted: it is no further one without the event."""
+    users, rng = Users(wait_s=5.0), random.Random(4)
+    for _ in range(500):
+        answer = users.answer()
+        users.does(answer, "click")
+        users.hear(answer, "thumbs", rng.random() < 0.9)
+        other = users.answer()
+        users.hear(other, "thumbs", rng.random() < 0.9)
+        users.now_ms += 60_000
+        users.hear(answer, "thumbs", value=False, source="human:bob")  # who likes nothing
+    told = users.told("click")
+    assert told["verdict"] == "unclear"
+    assert told["expected"] == pytest.approx(0.9, abs=0.05)
+    assert told["with_explicit"] in {499, 500}
 
 
 def test_a_change_of_the_whole_is_not_taken_for_the_event() -> None:
@@ -287,11 +305,20 @@ def test_what_misleads_can_be_muted() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"alpha": 0.0}, {"wait_s": -1.0}, {"weight": 2.0}, {"mute": "yes"}]
+    "options",
+    [
+        {"alpha": 0.0},
+        {"alpha": "small"},
+        {"wait_s": -1.0},
+        {"wait_s": math.inf},
+        {"wait_s": True},
+        {"weight": 2.0},
+        {"mute": "yes"},
+    ],
 )
 def test_what_is_out_of_range_is_refused(options: dict[str, Any]) -> None:
     """A bad argument says which values are taken."""
-    with pytest.raises((ValueError, TypeError), match=next(iter(options))):
+    with pytest.raises((ValueError, TypeError), match=rf"^{next(iter(options))}:? is "):
         Agreement("classification", **options)
 
 

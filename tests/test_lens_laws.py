@@ -91,7 +91,7 @@ class World:
 
     def told(self, count: int = COUNT) -> Iterator[Sighting | Signal | tuple[str, Settled]]:
         """Yield what comes, in an order in which it may come."""
-        judge = Judge(terms=Terms(), deadline_s=3600.0, names=label_key)
+        judge = Judge(terms=Terms(), deadline_s=20.0, names=label_key)
         for n in range(count):
             at_ms, entry = 1_800_000_000_000 + 1000 * n, f"{1_800_000_000_000 + 1000 * n}-0"
             answer = self.answer(n)
@@ -110,7 +110,7 @@ class World:
                     at_ms=signal.at_ms,
                 )
                 yield signal
-            yield from judge.settle(now=at_ms / 1000 - 600)
+            yield from judge.settle(now=at_ms / 1000)
             yield Sighting(entry, at_ms, answer, tuple(said))
 
     def audit(self, answer: Prediction) -> Audit:

@@ -16,7 +16,7 @@ from online_learner.metrics import Tally, outputs, prequential
 from online_learner.metrics.meter import Meter
 from online_learner.metrics.report import funnel, report
 from online_learner.observe.observer import Observer
-from online_learner.observe.quality import Quality
+from online_learner.observe.quality import Quality, estimates
 from online_learner.operate import operate
 from online_learner.schema import Aliases, Observed, Output, Said, Settled
 from online_learner.settings import Settings
@@ -148,6 +148,31 @@ async def test_quality_is_told_as_the_observer_found_it(
     assert quality["roles"]["latest"]["log_loss"] > 0.0
 
 
+async def test_quality_is_told_raw_and_corrected(
+    open_loop: OpenLoop, make_settings: MakeSettings
+) -> None:
+    """Who speaks flatters or slanders: what they tell, corrected and audited, stands beside it."""
+    loop = await open_loop(make_settings(web=MANUAL))
+    await live(loop, "web", 12, lambda i: {"kind": "correction", "value": i % 2 == 0})
+    await loop.turn("web")
+    told_by = (await told(loop, "web"))["quality"]["estimates"]
+    assert set(told_by) == {"volunteered", "corrected", "audited"}
+    registry = loop.stages("web").registry
+    points = await registry.store.range(registry.keys.quality)
+    figures = json.loads(points[-1][1][b"q"])
+    known = {name: value["score"] for name, value in told_by.items() if value}
+    assert known
+    assert {name: figures[f"champion.{name}"] for name in known} == pytest.approx(known)
+
+
+@pytest.mark.parametrize(
+    "response", [None, [], {"estimates": 3}, {"estimates": {"audited": {"n": 1, "score": None}}}]
+)
+def test_estimates_of_a_teams_own_observer_may_be_anything(response: Any) -> None:
+    """What is no score with bounds is as if nothing was told."""
+    assert set(estimates({"response": response}).values()) == {None}
+
+
 # --- moving on --------------------------------------------------------------------------------
 
 
@@ -212,6 +237,15 @@ def test_curves_have_few_points() -> None:
     champion = [point for point in points if point["role"] == "champion"]
     assert len(champion) <= prequential.POINTS
     assert (champion[0]["n"], champion[-1]["n"]) == (1, 2000)
+
+
+def test_an_answer_of_a_gateway_that_swapped_late_breaks_no_curve() -> None:
+    """What is of the generation before, among the answers of the new one, is left out."""
+    generations = [1] * 5 + [2] * 3 + [1] + [2] * 4
+    found = [scored(n, generation, champion=1.0) for n, generation in enumerate(generations)]
+    curve = prequential.curves(found, ALIASES, "classification")
+    assert curve["roles"]["champion"]["n"] == 7
+    assert [point["n"] for point in curve["points"]] == [*range(1, 6), *range(1, 8)]
 
 
 def test_curves_go_on_from_what_is_out_of_sight() -> None:

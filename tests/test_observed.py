@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -68,6 +69,20 @@ def runner(service: Any) -> Callable[..., str]:
 
 
 # --- who answers, whom to believe -------------------------------------------------------------
+
+
+async def test_long_names_are_cut(service: Any, runner: Callable[..., str]) -> None:
+    """What users have named is no wider than a column may be; as JSON it is there whole."""
+    name = "human:" + "x" * 200
+    rater = REPORTS["raters"]["raters"][0] | {"rater": name}
+    served = {"n": 0, "error": None, "bins": []}
+    reports = {"raters": {"raters": [rater]}, "scores": {"served": served}}
+    async with kept(service, "rent") as registry:
+        await report(registry, reports)
+    table = await asyncio.to_thread(runner, "raters", "rent")
+    assert f"human:{'x' * 33}\u2026  400" in table
+    assert name in await asyncio.to_thread(runner, "raters", "rent", "--json")
+    assert "Served scores" not in await asyncio.to_thread(runner, "bias", "rent")
 
 
 def test_before_anything_was_observed_all_is_null(service: Any, http: httpx2.Client) -> None:

@@ -19,7 +19,7 @@ from online_learner.observe.tallies import (
     Confusion,
     Opinions,
 )
-from online_learner.schema import Feedback, Prediction, Said, Settled, Signal
+from online_learner.schema import Ask, Feedback, Prediction, Said, Settled, Signal
 
 LABELS = ["ham", "spam"]
 
@@ -199,6 +199,7 @@ def test_what_says_nothing_of_the_model_is_left_out() -> None:
     it = Quality("classification", LABELS)
     said(it, "thumbs", value=True, source="system:rule")
     said(it, "thumbs", value=True, blocked=True)
+    said(it, "thumbs", value=True, ask=Ask(reason="gold", probability=1.0))
     said(it, "correction", "ham")
     assert it.report()["said"]["thumbs_up"]["raw"] is None
 
@@ -279,6 +280,23 @@ def test_roles_are_bounded() -> None:
     it = Quality("classification", LABELS)
     it.settle("1-0", audit("ham", {f"challenger:{n}": "ham" for n in range(50)}))
     assert len(it.report()["roles"]) == MOST_ROLES
+
+
+def test_a_champion_outlives_many_challengers() -> None:
+    """Who is tested now is counted, and stands in the point, however many were tested before."""
+    it = Quality("classification", LABELS)
+    for version in range(40):
+        for n in range(100 if version < 39 else 60):
+            outputs = {"champion": "ham", "anchor": "ham", f"challenger:{version}": "spam"}
+            it.settle(f"{version}-{n}", audit("spam" if version == 39 else "ham", outputs))
+    found = it.report()
+    assert len(found["roles"]) == MOST_ROLES
+    assert found["roles"]["challenger:39"]["accuracy"]["n"] == 60
+    assert found["roles"]["anchor"]["accuracy"]["n"] == 39 * 100 + 60
+    assert found["point"]["challenger.accuracy"] == 1.0
+    for n in range(100):
+        it.settle(f"40-{n}", audit("ham", {"champion": "ham", "anchor": "ham"}))
+    assert "challenger.accuracy" not in it.report()["point"]
 
 
 def test_it_goes_on_after_a_restart() -> None:

@@ -177,9 +177,22 @@ def test_gold_is_planted_by_operators(service: Any, by: Callable[[str], httpx2.C
     assert len(found) == 100
     assert 0 < len(golden & set(found)) < 30
     assert not golden & set(lease(by("auditor"), count=100))
+    ask(service, 100)
+    assert not golden & set(lease(by("labeller"), count=100))  # nobody is named
     said = {"prediction_id": min(golden & set(found)), "kind": "correction", "value": False}
     receipt = by("labeller").post("/v1/feedback", json=said | {"user_id": "ada"})
     assert receipt.status_code == 202
+
+
+def test_renewing_does_not_tell_gold(service: Any, by: Callable[[str], httpx2.Client]) -> None:
+    """Whoever asks to keep what they have keeps all of it, in the order in which they ask."""
+    body = {"features": {"a": 5.0}, "value": True}
+    golden = {by("ops").post(GOLD, json=body).json()["prediction_id"] for _ in range(30)}
+    ask(service, 100)
+    found = sorted(lease(by("labeller"), rater="ada", count=100))
+    assert golden & set(found)
+    assert lease(by("labeller"), rater="ada", prediction_ids=found) == found
+    assert not golden & set(lease(by("labeller"), prediction_ids=found))
 
 
 def test_the_truth_is_told_to_readers_alone(

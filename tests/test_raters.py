@@ -365,7 +365,7 @@ def test_numbers_prove_weights_by_their_distance() -> None:
     for _ in range(60):
         proof.number([(0.9, 0.1), (0.5, 1.5)], 0.5)
     assert proof.on
-    assert proof.report()["corrected"] > proof.report()["raw"]
+    assert proof.told()["corrected"] > proof.told()["raw"]
 
 
 def test_it_is_on_or_off_by_configuration() -> None:
@@ -380,7 +380,7 @@ def test_it_is_on_or_off_by_configuration() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"weigh": "maybe"}, "weigh is auto or on or off"),
+        ({"weigh": "maybe"}, "weigh is auto, on or off"),
         ({"alpha": 0.0}, "alpha is a probability"),
         ({"floor": 0.0}, "floor is above 0"),
         ({"most": 0}, "most is 1 or more"),

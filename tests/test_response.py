@@ -312,13 +312,44 @@ def test_where_all_answers_are_spoken_of_alike_nothing_is_weighed(seed: int) -> 
     assert lens.table() == {}
 
 
-@pytest.mark.parametrize(("weigh", "empty"), [("on", False), ("off", True)])
-def test_whether_to_weigh_may_be_set(weigh: str, *, empty: bool) -> None:
+@pytest.mark.parametrize("lag", [0, 60], ids=["at once", "later"])
+@pytest.mark.parametrize("response", [1.0, 0.5])
+@pytest.mark.parametrize("audit", [0.1, 0.9])
+def test_a_world_that_changes_proves_nothing_of_who_speaks(
+    audit: float, response: float, lag: int
+) -> None:
+    """Whoever learns of it sooner: where silence is unrelated, neither side wins but by chance."""
+    began = 0
+    for seed in range(4):
+        lens, rng = lens_of(), random.Random(f"{seed} {audit} {response} {lag}")
+        audits: list[tuple[str, bool]] = []
+        for n in range(800):
+            truth = (rng.random() < 0.95) == (n // 200 % 2 == 0)  # it turns round now and then
+            sure, entry = 0.5 + 0.45 * (n % 200) / 200, f"{n}-0"
+            prediction = answer(scores={"true": sure, "false": 1.0 - sure})
+            drawn = rng.random() < audit
+            prediction = audited(prediction) if drawn else prediction
+            spoke = drawn or rng.random() < response
+            said = signal(prediction, truth, entry=entry, auditor=drawn)
+            if spoke:
+                lens.hear(said)
+            audits.append((entry, drawn))
+            if n >= lag and audits[n - lag][1]:
+                lens.settle(audits[n - lag][0], Settled(answered=True, auditor=True))
+            lens.see(Sighting(entry, n, prediction, (said.feedback,) if spoke else ()))
+            if lens.table():
+                began += 1
+                break
+    assert began == 0
+
+
+@pytest.mark.parametrize(("weigh", "empty"), [("on", False), ("off", True), (False, True)])
+def test_whether_to_weigh_may_be_set(weigh: Any, *, empty: bool) -> None:
     """Whatever the evidence; it is told beside that."""
     lens, _ = observed(wrong_ones, weigh=weigh)
     assert (lens.table() == {}) is empty
     told = lens.report()["weighing"]
-    assert (told["mode"], told["on"]) == (weigh, not empty)
+    assert (told["mode"], told["on"]) == (weigh or "off", not empty)
     assert told["sentence"].endswith("so it is configured.")
 
 
@@ -330,7 +361,7 @@ def test_a_correction_that_loses_is_taken_back() -> None:
     for n in range(1000):
         before = proof.on
         raw, corrected = (bad, good) if n < 900 else (good, bad)
-        proof.take(raw, corrected, (0, 1))
+        proof.compare(raw, corrected, (0, 1), [(0, 0)])
         if proof.on != before:
             switches.append((n, proof.on))
     assert [on for _, on in switches] == [True, False]
@@ -339,14 +370,14 @@ def test_a_correction_that_loses_is_taken_back() -> None:
 
 
 def test_a_correction_that_is_no_better_is_seldom_switched_on() -> None:
-    """In alpha of the runs at most, however long one looks: here both are off by the same."""
+    """In alpha of the runs at most, however long one looks: here audits are like all others."""
     rng = np.random.default_rng(0)
     ever = 0
     for _ in range(60):
         proof = Proof(alpha=0.05)
         low, high = np.array([[0.7, 0.3]]), np.array([[0.3, 0.7]])
         for outcome in rng.integers(2, size=400):
-            proof.take(low, high, (0, int(outcome)))
+            proof.compare(low, high, (0, int(outcome)), [(0, int(rng.integers(2)))])
             if proof.on:
                 ever += 1
                 break

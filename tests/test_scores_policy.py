@@ -214,7 +214,7 @@ def test_a_correction_that_wins_is_applied_and_one_that_turns_bad_is_not() -> No
     for _ in range(60):
         contest.compare(0.9, 0.5)
     assert contest.on
-    won = contest.report("scaling")
+    won = contest.told("scaling")
     assert won["log10_e"] < won["needed_log10_e"]
     for _ in range(80):
         contest.compare(0.5, 0.9)
@@ -239,7 +239,7 @@ def test_the_configuration_decides_after_a_restart(mode: Any, *, on: bool) -> No
     assert contest.on
     again = Contest.unpack(json.loads(json.dumps(contest.pack())), mode, 0.05)
     assert again.on == on
-    assert again.report("scaling")["mode"] == mode
+    assert again.told("scaling")["mode"] == mode
 
 
 def test_a_correction_that_does_nothing_is_rarely_applied() -> None:
@@ -260,8 +260,22 @@ def test_a_correction_that_does_nothing_is_rarely_applied() -> None:
 )
 def test_bad_arguments_are_refused(arguments: dict[str, Any]) -> None:
     """What cannot be is refused, with what is taken."""
-    with pytest.raises(ValueError, match=r"not|between"):
+    with pytest.raises(
+        (TypeError, ValueError), match=r"not 'always'|has to be|between|is a number"
+    ):
         Scores("classification", **arguments)
+
+
+def test_another_half_life_holds_after_a_restart() -> None:
+    """It is of the configuration, not of what is remembered: a short one is quicker to follow."""
+    first, slopes = Scores("classification"), {}
+    live(first, 900, distort=5.0)
+    for half_life in (1000.0, 40.0):
+        again = Scores("classification", half_life=half_life)
+        again.restore(json.loads(json.dumps(first.state())))
+        live(again, 150, distort=1.0, seed=1)
+        slopes[half_life] = place(again, "champion:1")["slope"]
+    assert slopes[1000.0] < 0.6 < slopes[40.0]
 
 
 # --- what counts ------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from benchmarks import report
 from benchmarks.hostile import raters
 from benchmarks.policies.speaking import SILENCES, Look, Run, World, play, rows_of
 from benchmarks.report import Bar
-from policies.response.proof import Weigh
+from policies.switch import Mode
 
 SEEDS, MANY_SEEDS = 4, 16
 AUDIT = 0.1
@@ -37,7 +37,7 @@ WORTH_THE_NAME = 0.01  # by which a naive estimate is off
 class Arm:
     """How a learner is told: whether labels are weighed, and whether there are audits."""
 
-    weigh: Weigh = "off"
+    weigh: Mode = "off"
     audit: float = AUDIT
     observe: bool = True
 

@@ -33,8 +33,8 @@ from online_learner.schema import (
     label_key,
 )
 from policies.response import Response
-from policies.response.proof import Weigh
 from policies.signals import Signals
+from policies.switch import Mode
 
 N = 6_000
 WARM = 200  # rows that the learner starts from
@@ -129,7 +129,7 @@ class World:
     speaks: Speaks
     audit: float
     rng: random.Random
-    weigh: Weigh = "off"
+    weigh: Mode = "off"
     share: float | None = None  # of answers whose label is told, whatever they are
     clip: float = 10.0
     learner: RiverLearner = field(init=False)

@@ -51,9 +51,10 @@ async def costs(store: Store, window_s: float) -> AsyncIterator[Finding]:
             found = await _of(store, Keys(model))
             if not found:
                 continue
-            taken = sum(cost.memory_bytes(window_s) for cost in found.values())
+            beside = await _beside(store, Keys(model))
+            taken = beside + sum(cost.memory_bytes(window_s) for cost in found.values())
             total += taken
-            yield _tell(model, found, taken, window_s)
+            yield _tell(model, found, taken, window_s, beside)
         log_bytes = await _log_bytes(store)
     except Unavailable as error:
         yield Finding("retention", "warning", f"not measured: {error}", "run doctor again")
@@ -76,6 +77,7 @@ async def _of(store: Store, keys: Keys) -> dict[str, Cost]:
         "signals": (keys.feedback, 1),
         "steps": (keys.steps, 1),
         "audits": (keys.audits, 1),
+        "questions": (keys.asked, 1),
         "evidence": (keys.evidence, EVIDENCE_WINDOWS),
     }
     found = {}
@@ -85,6 +87,12 @@ async def _of(store: Store, keys: Keys) -> dict[str, Cost]:
             taken = int(await store.call("MEMORY", "USAGE", stream) or 0)
             found[name] = Cost(await _per_s(store, stream), taken / length, windows)
     return found
+
+
+async def _beside(store: Store, keys: Keys) -> int:
+    """Return what the observers of a model take, and who labels what: it does not grow in time."""
+    names = (keys.observer, keys.alarms, keys.quality, keys.advice, keys.leases, keys.gold)
+    return sum(filter(None, await store.many([("MEMORY", "USAGE", name) for name in names])))
 
 
 async def _per_s(store: Store, stream: str) -> float:
@@ -103,7 +111,9 @@ async def _log_bytes(store: Store) -> int:
     return int(pairs.get("aof_current_size", 0))
 
 
-def _tell(model: str, found: dict[str, Cost], taken: float, window_s: float) -> Finding:
+def _tell(
+    model: str, found: dict[str, Cost], taken: float, window_s: float, beside: float
+) -> Finding:
     rates = ", ".join(
         f"{cost.per_s:,.3g} {name} a second of {cost.bytes_each:,.0f} bytes"
         for name, cost in found.items()
@@ -113,6 +123,8 @@ def _tell(model: str, found: dict[str, Cost], taken: float, window_s: float) -> 
         f"{model}: {rates}: {size(taken)} of memory for a window of {window_s:,.0f} s, and up to "
         f"{size(LOG_FACTOR * taken)} on disk"
     )
+    if beside:
+        message += f"; {size(beside)} of the memory are what observers know"
     return Finding("retention", "ok", message)
 
 

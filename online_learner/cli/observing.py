@@ -19,6 +19,7 @@ ESTIMATES = ("right, as told by", "share", "from", "to", "answers")
 RATERS = ("rater", "signals", "agrees", "gold", "weight", "leniency", "scale")
 EVENTS = ("event", "seen", "with words", "agrees", "expected", "verdict")
 WATCHED = ("watched", "mean", "window", "alarms", "last")
+LONG = 40  # characters of a name, in a table
 PLACES = ("scores of", "slope", "raw gap", "gap", "answers", "scaled")
 
 
@@ -142,7 +143,13 @@ def value_of(told: Mapping[str, Any]) -> str:
     """
     if "score_low" in told:
         return f"{cell(told['score_low'])} to {cell(told['score_high'])}"
-    return cell(told.get("value"))
+    return _short(told.get("value"))
+
+
+def _short(value: object) -> str:
+    """Return what others have named, no longer than a column may be; `--json` has it whole."""
+    name = cell(value)
+    return name if len(name) <= LONG else f"{name[: LONG - 1]}…"
 
 
 def rate(told: Mapping[str, Any] | None) -> str:
@@ -181,7 +188,7 @@ def _rater_row(told: Mapping[str, Any]) -> Row:
         scale = "inverted"
     leniency = None if told["leniency"] is None else f"{told['leniency']:+.2f}"
     shares = rate(told["agreement"]), rate(told["gold"])
-    return (told["rater"], told["signals"], *shares, told["weight"], leniency, scale)
+    return (_short(told["rater"]), told["signals"], *shares, told["weight"], leniency, scale)
 
 
 def _implicit(report: Mapping[str, Any]) -> Iterator[Part]:
@@ -189,7 +196,7 @@ def _implicit(report: Mapping[str, Any]) -> Iterator[Part]:
         EVENTS,
         [
             (
-                told["event"],
+                _short(told["event"]),
                 told["n"],
                 told["with_explicit"],
                 rate(told["agreement"]),
@@ -207,7 +214,7 @@ def _drift(report: Mapping[str, Any]) -> Iterator[Part]:
         WATCHED,
         [
             (
-                told["what"],
+                _short(told["what"]),
                 told["mean"],
                 told["width"],
                 told["alarms"],
@@ -238,6 +245,6 @@ def _scores(report: Mapping[str, Any]) -> Iterator[Part]:
             for told in report["places"]
         ],
     )
-    if served := report["served"]:
+    if (served := report["served"]) and served["n"]:
         gap = _share(served["error"])
         yield f"Served scores are {gap} off on average, over {cell(served['n'])} answers."

@@ -102,7 +102,7 @@ _ALL = (
         "counter",
         "1",
         ("reason",),
-        "Questions that labels are asked for, but audits: uncertain, gold.",
+        "Labels asked for beside audits: uncertain (by active learning), gold (planted).",
     ),
     Metric("champion_version", "gauge", "1", (), "Version that answers."),
     Metric("following", "gauge", "1", (), "1 while the learner's newest step answers."),

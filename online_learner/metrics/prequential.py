@@ -7,7 +7,7 @@ labels would flatter or slander, since people speak up where an answer is wrong.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, TypeAlias
@@ -125,7 +125,7 @@ def curves(
     before = before or Before()
     roles: dict[str, Interval] = {}
     points: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for generation, part in groupby(found, key=lambda scored: scored.generation):
+    for generation, part in groupby(_in_order(found), key=lambda scored: scored.generation):
         named = _named(list(part), aliases, generation)
         for name, (role, sequence) in named.items():
             curve = _curve(name, role, sequence, before.start(role, sequence))
@@ -139,6 +139,15 @@ def curves(
         "roles": roles,
         "points": sorted(kept, key=lambda point: (point["at"], point["role"])),
     }
+
+
+def _in_order(found: Iterable[Scored]) -> Iterator[Scored]:
+    """Yield what is of the newest generation so far: a gateway may swap a moment after another."""
+    newest = 0
+    for scored in found:
+        if scored.generation >= newest:
+            newest = scored.generation
+            yield scored
 
 
 def _named(

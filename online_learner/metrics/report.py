@@ -15,6 +15,7 @@ from online_learner.evidence import Case, Trial
 from online_learner.metrics import outputs, prequential, series
 from online_learner.metrics.series import Points
 from online_learner.metrics.tally import Tally, Times
+from online_learner.observe.quality import estimates
 from online_learner.registry import Registry
 from online_learner.schema import Aliases, Observed, Verdict
 from online_learner.settings import ModelSpec
@@ -52,7 +53,8 @@ async def report(
 
     Counts and times are of the window. Curves show the newest `prequential.MOST` settled audits,
     and go on from those before; what is answered is of the newest `outputs.MOST` audited ones,
-    whatever the window. `quality` is what the observer of it found: see `observe.quality`.
+    whatever the window. `quality` is what the observer of it found: see `observe.quality`. Its
+    `estimates` are of the champion too, and say what is missed where only those who speak count.
 
     Parameters
     ----------
@@ -64,7 +66,8 @@ async def report(
     points = await series.read(registry.store, registry.keys, window_s=window_s, now=now)
     tally, aliases = series.total(points), await _aliases(registry)
     scored = await prequential.settled(registry)
-    at, quality = await _quality(registry)
+    at, reports = await _reports(registry)
+    quality = reports.get("quality", {})
     labels = await outputs.given(registry) if spec.task == "classification" else []
     began = max(now - window_s, points[0][0]) if points else now
     before = prequential.Before.of(at, quality)
@@ -79,7 +82,7 @@ async def report(
         "kinds": tally.by("feedback_total", "kind", outcome="accepted"),
         "implicit": tally.by("implicit_total", "event"),
         "score": {**curves, "marks": await _marks(registry)},
-        "quality": _told(quality) if quality else None,
+        "quality": {**_told(quality), "estimates": estimates(reports)} if quality else None,
         "calibration": prequential.calibration(scored, aliases),
         "scores": outputs.histogram(labels),
         "drift": await _drift(registry, spec, aliases, scored, labels),
@@ -87,12 +90,12 @@ async def report(
     }
 
 
-async def _quality(registry: Registry) -> tuple[Observed, dict[str, Any]]:
-    """Return what the observer of quality tells, and up to where; nothing where it is damaged."""
+async def _reports(registry: Registry) -> tuple[Observed, dict[str, Any]]:
+    """Return what observers tell, by name, and up to where; nothing where it is damaged."""
     with contextlib.suppress(StateError):
         found = await registry.observations()
         if found is not None:
-            return found[0], found[1].get("quality", {})
+            return found
     return Observed(), {}
 
 

@@ -16,6 +16,7 @@ from online_learner.errors import StateError, trace
 from online_learner.ids import entry_order
 from online_learner.interpret import Signals
 from online_learner.observe.lens import Lens
+from online_learner.observe.quality import estimates
 from online_learner.observe.sightings import sightings
 from online_learner.registry import Registry
 from online_learner.schema import (
@@ -238,8 +239,10 @@ class Observer:
         self._commit_s = max(COMMIT_S, len(states) / BYTES_PER_S)
 
     def _point(self, reports: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the figures of a moment: how good the answers are, and by whom that is told."""
         quality: dict[str, Any] = reports.get("quality", {}).get("point", {})
-        return quality
+        told = {name: value["score"] for name, value in estimates(reports).items() if value}
+        return quality | {f"champion.{name}": score for name, score in told.items()}
 
     def _advice(self, now: float) -> Advice:
         before = self._at.advice

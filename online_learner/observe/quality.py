@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from online_learner.evidence import RunningMean
-from online_learner.observe.tallies import LARGEST_LOSS, Opinions, Tally
+from online_learner.observe.tallies import LARGEST_LOSS, Interval, Opinions, Tally
 from online_learner.schema import (
     Label,
     Raised,
@@ -26,12 +26,15 @@ from online_learner.schema import (
 METRICS: Mapping[Task, str] = {"classification": "accuracy", "regression": "closeness"}
 BASELINES = ("no_change", "majority")
 KINDS = {"thumbs": "thumbs_up", "rating": "mean_rating"}
-MOST_ROLES = 12
+MOST_ROLES = 12  # of more, those are forgotten that were not scored for longest
+STILL = 50  # audits without a challenger after which it is not under test any more
 MOST_VALUES = 50  # of a segment; others are counted as one
 MOST_LABELS = 1000  # that are counted for the majority
 MOST_NUMBERS = 40  # of a point
 OTHERS = "(others)"
 POINTED = ("champion", "challenger", "anchor", "latest", *BASELINES)
+TELLERS = ("volunteered", "corrected", "audited")
+BOUNDED = ("n", "score", "low", "high")
 FIGURES = ("accuracy", "recent", "decayed", "log_loss", "calibration_error", "macro_f1")
 
 
@@ -56,6 +59,8 @@ class Quality:
         self.segments = tuple(segments)
         self.generation = 0
         self.roles: dict[str, Tally] = {}
+        self._audits = 0
+        self._scored: dict[str, int] = {}  # by role: at which of these audits it was scored last
         self.baselines: dict[str, Tally] = {name: Tally() for name in BASELINES}
         self._last: str | None = None  # the newest right label
         self._labels: dict[str, int] = {}  # how often each was right
@@ -68,10 +73,14 @@ class Quality:
         """Pass over what was answered: only what is audited stands for all."""
 
     def hear(self, signal: Signal) -> None:
-        """Take in thumbs and ratings of what people saw, whatever the model."""
-        feedback = signal.feedback
+        """Take in thumbs and ratings of what people saw, whatever the model; not what was planted.
+
+        A planted question is an answer that many are asked about.
+        """
+        feedback, prediction = signal.feedback, signal.prediction
         name = KINDS.get(feedback.kind)
-        if name is None or signal.prediction.withheld or feedback.source.startswith("system:"):
+        planted = prediction.ask is not None and prediction.ask.reason == "gold"
+        if name is None or prediction.withheld or planted or feedback.source.startswith("system:"):
             return
         if feedback.kind == "thumbs":
             self._said[name].add(feedback.source, float(feedback.value))
@@ -89,9 +98,13 @@ class Quality:
             return
         if settled.generation > self.generation:
             self._renew(settled.generation)
-        for role, score in settled.scores.items():
-            if role in self.roles or len(self.roles) < MOST_ROLES:
-                self._take(self.roles.setdefault(role, Tally()), role, score, settled)
+        self._audits += 1
+        for role, score in list(settled.scores.items())[:MOST_ROLES]:
+            self._scored[role] = self._audits
+            self._take(self.roles.setdefault(role, Tally()), role, score, settled)
+        while len(self.roles) > MOST_ROLES:  # a lasting champion outlives many challengers
+            oldest = min(self.roles, key=self._scored.__getitem__)
+            del self.roles[oldest], self._scored[oldest]
         if self.task == "classification":
             self._guess(settled)
         if "champion" in settled.scores:
@@ -101,6 +114,7 @@ class Quality:
         """Begin all means anew; what the champion did of late stays, whoever that was."""
         self.generation = generation
         self.roles = {role: tally for role, tally in self.roles.items() if role == "champion"}
+        self._scored = {role: at for role, at in self._scored.items() if role in self.roles}
         for tally in (*self.roles.values(), *self.baselines.values()):
             tally.all = RunningMean()
         self._by_value = {}
@@ -165,7 +179,13 @@ class Quality:
             "said": {name: opinions.report() for name, opinions in self._said.items()},
         }
         sums = {role: tally.all.pack() for role, tally in self.roles.items()}
-        return {**found, "point": _point(found), "sums": sums}
+        return {**found, "point": _point(found, self._tested()), "sums": sums}
+
+    def _tested(self) -> list[str]:
+        """Return the challengers that are under test still."""
+        after = self._audits - STILL
+        challengers = [role for role in self.roles if role.startswith("challenger:")]
+        return [role for role in challengers if self._scored[role] > after]
 
     def alarms(self) -> list[Raised]:
         """Return none: what has changed is for others to say."""
@@ -197,6 +217,7 @@ class Quality:
         return {
             "generation": self.generation,
             "roles": {role: tally.pack() for role, tally in self.roles.items()},
+            "scored": {"audits": self._audits, "last": dict(self._scored)},
             "baselines": {name: tally.pack() for name, tally in self.baselines.items()},
             "last": self._last,
             "labels": dict(self._labels),
@@ -211,6 +232,9 @@ class Quality:
         """Take back what `state` returned; an empty one has observed nothing."""
         self.generation = state.get("generation", 0)
         self.roles = {role: Tally.unpack(it) for role, it in state.get("roles", {}).items()}
+        scored = state.get("scored", {"audits": 0, "last": {}})
+        self._audits = scored["audits"]
+        self._scored = dict.fromkeys(self.roles, 0) | scored["last"]
         baselines = state.get("baselines", {})
         self.baselines = {
             name: Tally.unpack(baselines[name]) if name in baselines else Tally()
@@ -233,11 +257,28 @@ def _pair() -> tuple[RunningMean, RunningMean]:
     return RunningMean(), Tally().decayed
 
 
-def _point(report: Mapping[str, Any]) -> dict[str, float]:
+def estimates(reports: Mapping[str, Any]) -> dict[str, Interval | None]:
+    """Return how often the champion is right, as told by those who speak, corrected, and audited.
+
+    The observer of responses finds it (`policies.response`); null where it does not tell, or, being
+    a team's own, tells something else.
+    """
+    report = reports.get("response")
+    found = report.get("estimates") if isinstance(report, Mapping) else None
+    told = found if isinstance(found, Mapping) else {}
+    return {teller: _interval(told.get(teller)) for teller in TELLERS}
+
+
+def _interval(told: Any) -> Interval | None:
+    found = {name: told.get(name) for name in BOUNDED} if isinstance(told, Mapping) else {}
+    numbers = [x for x in found.values() if isinstance(x, int | float) and math.isfinite(x)]
+    return found if len(numbers) == len(BOUNDED) else None
+
+
+def _point(report: Mapping[str, Any], tested: Sequence[str]) -> dict[str, float]:
     """Return the figures of a moment, flat; of several challengers the one tested for longest."""
     found: dict[str, float] = {}
     roles = {**report["roles"], **report["baselines"]}
-    tested = [role for role in roles if role.startswith("challenger:")]
     if tested:
         roles["challenger"] = roles[max(tested, key=lambda role: roles[role]["accuracy"]["n"])]
     for role in POINTED:

@@ -42,6 +42,7 @@ from online_learner.schema import (
     Task,
     label_key,
 )
+from policies.arguments import YEAR_S, check_number
 from policies.drift.traits import ASPECTS, LEARN, MOST_LENGTH, Trait, features_of
 from policies.drift.window import Change, Window
 from policies.drift.words import GROUPS, RISING, group_of, sentence
@@ -49,6 +50,7 @@ from policies.lens import Lens
 from policies.opinion import goodness
 
 EFFECTS = ("ask", "reputation", "snapshots", "retrain")
+LEAST_DELTA = 1e-9
 HASTE = 2.0  # times what was learned since the last snapshot counts
 MOST_OUTPUTS = 8  # labels that have a detector of their own
 MOST_FEATURES = 20
@@ -81,7 +83,7 @@ class Drift(Lens):
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         A parameter is outside its range.
     """
 
@@ -101,20 +103,16 @@ class Drift(Lens):
         ask_factor: float = 2.0,
     ) -> None:
         super().__init__(task, labels, segments=segments)
-        if not 0 < delta <= 0.3:
-            raise ValueError("delta is above 0, and at most 0.3")
-        if not 0 <= least < 1:
-            raise ValueError("least is from 0 to below 1")
-        if not 0 <= most_features <= MOST_FEATURES:
-            raise ValueError(f"most_features is from 0 to {MOST_FEATURES}")
-        if cooldown_s < 0 or effect_s <= 0:
-            raise ValueError("cooldown_s is 0 or more, and effect_s above 0")
-        if isinstance(effects, str) or not set(effects) <= set(EFFECTS):
+        check_number("delta", delta, LEAST_DELTA, 0.3)
+        check_number("least", least, 0.0, 0.99)
+        check_number("most_features", most_features, 0, MOST_FEATURES, whole=True)
+        check_number("cooldown_s", cooldown_s, 0.0, YEAR_S)
+        check_number("effect_s", effect_s, 1.0, YEAR_S)
+        check_number("ask_factor", ask_factor, 1.0, 10.0)
+        if not isinstance(effects, list | tuple) or any(name not in EFFECTS for name in effects):
             raise ValueError(f"effects is a list of these: {', '.join(EFFECTS)}")
-        if upon not in {"loss", "any"}:
+        if upon not in ("loss", "any"):  # a tuple: it may be anything, also a list
             raise ValueError("upon is `loss` or `any`")
-        if not 1 <= ask_factor <= 10:
-            raise ValueError("ask_factor is from 1 to 10")
         self.delta = delta
         self.least = least
         self.most_features = most_features
@@ -340,6 +338,19 @@ class Drift(Lens):
         self._raised = [Raised(**alarm) for alarm in state["raised"]]
         self._raised_ms = dict(state["raised_ms"])
         self._now_ms, self._until_ms = state["now_ms"], state["until_ms"]
+        if self._seen >= LEARN:
+            self._keep_features()
+
+    def _keep_features(self) -> None:
+        """Go on with as many features as are configured now; none come in place of others."""
+        self._met = self._commonest(self._met, self.most_features)
+        kept = {f"feature {name}" for name in self._met} | {"output"}
+        self._traits = {what: trait for what, trait in self._traits.items() if what in kept}
+        self._windows = {
+            what: window
+            for what, window in self._windows.items()
+            if group_of(what) != "features" or what[what.find("feature ") :] in kept
+        }
 
     def _tick(self, at_ms: int) -> None:
         self._now_ms = max(self._now_ms, at_ms)

@@ -27,10 +27,11 @@ from online_learner.schema import Label, Raised, Signal, Task, label_key
 from policies.lens import Lens
 from policies.raters.confusion import Word
 from policies.raters.known import Known, Record
-from policies.raters.proof import MOST_WEIGHT, Proof, Weigh
+from policies.raters.proof import MOST_WEIGHT, Proof
 from policies.raters.reading import PAIR, is_rater, number_of, on_scale, word_of
 from policies.raters.scale import AUDITOR, Scale
 from policies.raters.skene import Skene
+from policies.switch import ALPHA, Mode
 
 TOP = 50  # raters that are reported
 NEAR = 0.25  # of the scale: values as near as that agree
@@ -67,8 +68,8 @@ class Raters(Lens):
         labels: Sequence[Label] | None = None,
         *,
         segments: Sequence[str] = (),
-        weigh: Weigh | bool = "auto",
-        alpha: float = 0.05,
+        weigh: Mode | bool = "auto",
+        alpha: float = ALPHA,
         floor: float = 0.05,
         most: int = 1000,
     ) -> None:
@@ -239,7 +240,7 @@ class Raters(Lens):
         return {
             "raters": [self._told(source, record) for source, record in top],
             "others": len(self._known.records) - len(top),
-            "weighing": self._proof.report(),
+            "weighing": self._proof.told(),
         }
 
     def _told(self, source: str, record: Record) -> dict[str, Any]:

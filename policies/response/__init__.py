@@ -25,13 +25,14 @@ from policies.lens import Lens
 from policies.response.audits import Audits, Word
 from policies.response.covariates import Covariates, Place, segment_values
 from policies.response.outcomes import Outcomes, edges, explicit
-from policies.response.proof import Proof, Weigh
+from policies.response.proof import Proof
 from policies.response.propensity import Propensity
 from policies.response.rates import Lately, Rates
 from policies.response.silence import Silence
 from policies.response.telling import NO_AUDITS, by_dimension, silence_told
 from policies.response.waiting import Spoken, Waiting
 from policies.response.weights import Lane, Lesson, Weights, mean_chance, table
+from policies.switch import ALPHA, Mode
 
 CLIP = 10.0  # chosen by simulation (`benchmarks.policies.response`)
 KEEP = 1.0 - 1.0 / 2000  # of the share that is audited, with each answer
@@ -66,9 +67,9 @@ class Response(Lens):
         labels: Sequence[Label] | None = None,
         *,
         segments: Sequence[str] = (),
-        weigh: Weigh = "auto",
+        weigh: Mode | bool = "auto",
         clip: float = CLIP,
-        alpha: float = 0.05,
+        alpha: float = ALPHA,
     ) -> None:
         super().__init__(task, labels, segments=segments)
         if not clip > 1.0:
@@ -178,7 +179,7 @@ class Response(Lens):
             if self._audits.usable and self._silence.spoken.any():
                 raw, corrected = self._silence.raw(), self._silence.corrected()
                 told = [(other.stratum, other.number) for other in words]
-                self._proof.take(raw, corrected, (word.stratum, word.number), told)
+                self._proof.compare(raw, corrected, (word.stratum, word.number), told)
             for other in words:
                 self._silence.hear(*other[1:])
         self._silence.draw(word.stratum, word.number, word.goodness)
@@ -211,7 +212,7 @@ class Response(Lens):
                 "audited": audits.good.older.interval() if usable else None,
             },
             "silence": silence_told(self._silence, audits),
-            "weighing": self._proof.report(missing="" if usable else NO_AUDITS),
+            "weighing": self._proof.told(missing="" if usable else NO_AUDITS),
         }
 
     def alarms(self) -> list[Raised]:

@@ -2,64 +2,49 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from online_learner.evidence import BettingTest, ChangeDetector, Floats
+from online_learner.evidence import Floats
+from policies.switch import ALPHA, Mode, Switch
 
-Weigh: TypeAlias = Literal["auto", "on", "off"]
 LEAST_GAP = 0.1  # of two scores; smaller ones count as parts of it: they are worth little
-BETWEEN = 2000  # audits between two false alarms of the detector, on average or more
-MODES = ("auto", "on", "off")
+PART = 0.5  # of the way from what is raw to what is corrected that has to help
+RARE = 0.05  # of all answers: what is rarer weighs no more than that
 
 
-class Proof:
-    """Whether to weigh: on with evidence that the correction is better, off with the reverse.
+class Proof(Switch):
+    """Whether to weigh lessons: on with evidence that the correction is better, off with less.
 
     Before each audit both say where its answer will stand, and how good it will be: the raw
-    estimate as those do of whom people spoke unasked, the corrected one as all should. The score of
-    each is 1 less half its squared distance (Brier). Their difference is bet on as a share of the
-    largest that it could have been, which is known before: so rare errors count as well
-    (`evidence.BettingTest`). While it is on, a detector asks whether the raw one has become better
-    (`evidence.ChangeDetector`): a good past is no credit. Both begin anew with each switch.
+    estimate, r, as those do of whom people spoke unasked, the corrected one, c, as all should. Who
+    forgets faster, or has seen more, foretells better in a world that changes; that proves nothing
+    of who speaks. So an audit is held against what was said unasked of answers of the same time,
+    which neither side has counted yet. With g = w (c - r), the gain is
 
-    Parameters
-    ----------
-    mode
-        `auto`; or `on` and `off`, whatever the evidence.
-    alpha
-        The probability with which a correction that is no better is ever switched on.
+        g(audit) - mean g(spoken of) - sum w (c - r)^2 / 4.
+
+    Where speaking does not depend on the answer, audits and others differ by chance alone, and the
+    last term is a loss, whatever became of c and r meanwhile. Where r is how those are spread that
+    are spoken of, it says by how much the middle of c and r is nearer to all answers than r is, in
+    the distance of Pearson's chi-squared: w is 1 / ((c + r) / 2 + `RARE`). The middle, since c has
+    more noise in it than the weights that follow have. It is bet on as a share of the largest that
+    it could have been, which is known before.
     """
 
-    def __init__(self, mode: Weigh = "auto", *, alpha: float = 0.05) -> None:
-        if mode not in MODES:
-            raise ValueError(f"weigh is {' or '.join(MODES)}, not {mode!r}")
-        if not 0.0 < alpha < 1.0:
-            raise ValueError("alpha is a probability between 0 and 1")
-        self.mode = mode
-        self._goal = math.log(1.0 / alpha)
-        self._on = False
-        self._test = BettingTest.fresh(0.0)
-        self._detector = ChangeDetector.fresh(0.0)
-        self._n = 0
-        self._raw = self._corrected = 0.0
+    def __init__(self, mode: Mode | bool = "auto", *, alpha: float = ALPHA) -> None:
+        super().__init__(mode, alpha=alpha)
 
-    @property
-    def on(self) -> bool:
-        """Whether to weigh now."""
-        return self._on if self.mode == "auto" else self.mode == "on"
-
-    def take(
+    def compare(
         self,
         raw: Floats,
         corrected: Floats,
         at: tuple[int, int],
         spoken: Sequence[tuple[int, int]],
     ) -> None:
-        """Take in an audit with what was said unasked at the same time, and what was expected.
+        """Take in an audit, what was said unasked at its time, and what was expected of both.
 
         Parameters
         ----------
@@ -68,50 +53,24 @@ class Proof:
         at
             The stratum and class of the audit.
         spoken
-            Those of answers that were spoken of, one at least: neither side has counted them yet.
+            Those of the others, one at least.
         """
         gap = corrected - raw
-        half = 0.5 * float((gap**2).sum())
-        gain = float(gap[at]) - sum(float(gap[one]) for one in spoken) / len(spoken) - half
-        before = 0.5 + float(raw[at]) - 0.5 * float((raw**2).sum())
-        self._n += 1
-        self._raw += before
-        self._corrected += before + gain
-        d = gain / max(float(gap.max() - gap.min()) + half, LEAST_GAP)
-        if self._on:
-            self._detector.update(-d)
-            over = self._detector.alarm(math.log(BETWEEN))
-        else:
-            self._test.update(d)
-            over = self._test.log_e >= self._goal
-        if over:
-            self._on = not self._on
-            self._test = BettingTest.fresh(0.0)
-            self._detector = ChangeDetector.fresh(0.0)
+        weight = 1.0 / (0.5 * (corrected + raw) + RARE)
+        told = 0.5 + float(raw[at]) - 0.5 * float((raw**2).sum())  # as Brier scores are
+        gain, scale = _gain(gap, weight, at, spoken, part=PART)
+        better, _ = _gain(gap, np.ones_like(gap), at, spoken, part=1.0)
+        self.take(told, told + better, gain / max(scale, LEAST_GAP))
 
-    def report(self, *, missing: str = "") -> dict[str, Any]:
-        """Return whether it is on, and why.
-
-        `log10_e` is the evidence that it should be switched: on, or, while it is on, off.
+    def told(self, *, missing: str = "") -> dict[str, Any]:
+        """Return whether it is on, and why; `raw` and `corrected` are scores as Brier's.
 
         Parameters
         ----------
         missing
             What is needed to find out, and not there.
         """
-        n = self._n
-        log_e = self._detector.log_e if self._on else self._test.log_e
-        goal = math.log(BETWEEN) if self._on else self._goal
-        return {
-            "mode": self.mode,
-            "on": self.on,
-            "n": n,
-            "raw": self._raw / n if n else None,
-            "corrected": self._corrected / n if n else None,
-            "log10_e": log_e / math.log(10.0) if math.isfinite(log_e) else None,
-            "needed_log10_e": goal / math.log(10.0),
-            "sentence": self._sentence(missing),
-        }
+        return self.report(self._sentence(missing))
 
     def _sentence(self, missing: str) -> str:
         if self.mode != "auto":
@@ -124,25 +83,21 @@ class Proof:
         if missing:
             return f"Lessons are not weighed: {missing}"
         return (
-            f"Lessons are not weighed: on {self._n:,} audits the correction has not won yet over "
+            f"Lessons are not weighed: on {self.n:,} audits the correction has not won yet over "
             "those who speak unasked."
         )
 
-    def pack(self) -> dict[str, Any]:
-        """Return the state as plain JSON."""
-        sums = [self._n, self._raw, self._corrected]
-        tests = [self._test.pack(), self._detector.pack()]
-        return {"on": self._on, "tests": tests, "sums": sums}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take back what `pack` returned."""
-        test, detector = state["tests"]
-        self._on, self._test = bool(state["on"]), BettingTest.unpack(test)
-        self._detector = ChangeDetector.unpack(detector)
-        self._n, self._raw, self._corrected = state["sums"]
-
-
-def _scores(told: Floats) -> Floats:
-    """Return the score of a forecast in each case that may come: 1 - |forecast - case|^2 / 2."""
-    found: Floats = 0.5 + told - 0.5 * float((told**2).sum())
-    return found
+def _gain(
+    gap: Floats,
+    weight: Floats,
+    at: tuple[int, int],
+    spoken: Sequence[tuple[int, int]],
+    *,
+    part: float,
+) -> tuple[float, float]:
+    """Return the gain, and the largest size that it could have."""
+    worth = weight * gap
+    cost = part / 2.0 * float((worth * gap).sum())
+    others = sum(float(worth[one]) for one in spoken) / len(spoken)
+    return float(worth[at]) - others - cost, float(worth.max() - worth.min()) + cost

@@ -1,4 +1,4 @@
-"""What people chose to say, held back until an audit of the same time is there to compare it with."""
+"""What people chose to say, held back until an audit of the same time can be compared with it."""
 
 from __future__ import annotations
 

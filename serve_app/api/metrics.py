@@ -138,10 +138,19 @@ class Opinions(BaseModel):
     mean_rating: Opinion
 
 
+class Estimates(BaseModel):
+    """How often the champion is right, as told by those who speak, corrected, and by audits."""
+
+    volunteered: Score | None
+    corrected: Score | None
+    audited: Score | None
+
+
 class Quality(BaseModel):
     """How good the answers are, as it goes on: of each role, by settled audits; and what is said.
 
-    A generation begins whenever the reference of the tests changes.
+    A generation begins whenever the reference of the tests changes. `estimates` correct for who
+    speaks and who does not; see the `response` of `/bias`.
     """
 
     generation: int
@@ -149,6 +158,7 @@ class Quality(BaseModel):
     baselines: Baselines
     segments: dict[str, dict[str, SegmentScore]]
     said: Opinions
+    estimates: Estimates
 
 
 class CalibrationBin(BaseModel):

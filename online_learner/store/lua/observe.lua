@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Keep what the observers know and report, with what follows from it: tables for the learner,
 -- advice for gateways, alarms. All or nothing, and unless another process has observed meanwhile.
 -- KEYS  observer, advice, alarms, quality, feedback
