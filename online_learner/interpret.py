@@ -20,6 +20,7 @@ from online_learner.weigh import Corrections
 
 MAX_WEIGHT = 10.0
 DIGITS = 6  # of a weight as it is recorded
+MOST_HASTE = 100.0
 NOTHING = "nothing_to_learn"  # how the reason begins for a signal that is kept, and not learned
 
 
@@ -188,10 +189,10 @@ class Interpreter:
     def heed(self, tables: Mapping[str, dict[str, Any]]) -> None:
         """Weigh by what observers tell, from here on."""
         self.corrections.take(tables)
-        self._suspend(tables)
+        self._suspend()
 
-    def _suspend(self, tables: Mapping[str, dict[str, Any]]) -> None:
-        until_ms = tables.get("drift", {}).get("suspend_until_ms")
+    def _suspend(self) -> None:
+        until_ms = self.corrections.number("drift", "suspend_until_ms")
         suspend = getattr(self.validation, "suspend", None)
         if until_ms is not None and suspend is not None:
             suspend(until_ms)
@@ -199,7 +200,8 @@ class Interpreter:
     @property
     def haste(self) -> float:
         """By how much faster snapshots are wanted, since the world has moved."""
-        return float(self.corrections.tables.get("drift", {}).get("haste", 1.0))
+        wanted = self.corrections.number("drift", "haste")
+        return 1.0 if wanted is None else min(MOST_HASTE, max(1.0, wanted))
 
     def memory(self) -> dict[str, Any]:
         """Return what is known of the raters, and what was told: it travels with the weights."""
@@ -213,7 +215,7 @@ class Interpreter:
         self.signals.restore(memory.get("signals", {}))
         if self.validation is not None:
             self.validation.restore(memory.get("validation", {}))
-            self._suspend(memory.get("told", {}))  # older weights may come with newer tables
+            self._suspend()  # older weights may come with newer tables
 
 
 class _Aside(Exception):

@@ -233,7 +233,8 @@ class Trainer(Replay):
         before = self.at
         if control.action == "tables":
             self.heed(entry, control.tables)
-            await self._commit(self._step(before, signals=0, tables=True), publish=True)
+            step = self._step(before, signals=0, tables=True)
+            await self._commit(step, publish=self._due_in_s() <= 0)
             return
         version, reason = await self._go_back(entry, control)
         step = self._step(before, signals=0, reset_to=version.version)

@@ -143,7 +143,8 @@ async def _undone(registry: Registry, course: Course) -> list[Entry]:
     ):
         for at, fields in page:
             step = Step.model_validate_json(fields[b"s"])
-            if step.reset_to is None and before.undone_by(at, step.lineage) is None:
+            is_control = step.tables or step.reset_to is not None
+            if not is_control and before.undone_by(at, step.lineage) is None:
                 found |= {item[0]: item for item in await _learned_by(registry, step)}
     return sorted(found.values(), key=lambda item: entry_order(item[0]))
 

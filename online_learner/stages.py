@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from inspect import signature
 from typing import Any
 
 from online_learner.errors import ConfigError
@@ -103,8 +104,14 @@ class Stages:
         def build() -> dict[str, Lens]:
             return {**make_lenses(self.spec)}
 
-        observe = self.spec.observe
-        return Observer(self.registry, observe, build, self.signals, clock=self.clock)
+        return Observer(
+            self.registry,
+            self.spec.observe,
+            build,
+            self.signals,
+            window_s=self.window_s,
+            clock=self.clock,
+        )
 
     @cached_property
     def retention(self) -> Retention:
@@ -190,9 +197,9 @@ def make_lenses(spec: ModelSpec) -> dict[str, Any]:
     found: dict[str, Any] = {"quality": quality}
     for name, factory in spec.observe.lenses().items():
         kind, options = resolve(factory.use), dict(factory.arguments)
-        if name == "implicit":
-            options |= {"weight": spec.implicit_weight}
         try:
+            if name == "implicit" and "weight" in signature(kind).parameters:  # a team's may not
+                options |= {"weight": spec.implicit_weight}
             found[name] = kind(spec.task, spec.labels, segments=spec.guard_segments, **options)
         except (TypeError, ValueError) as error:
             raise ConfigError(

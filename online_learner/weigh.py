@@ -6,11 +6,15 @@ weighs the same in a replay. A correction is recorded beside the raw weight, in 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from online_learner.errors import trace
 from online_learner.schema import Signal
+
+log = logging.getLogger(__name__)
 
 LEAST, MOST = 0.01, 100.0  # of one factor
 SAME = 1e-9
@@ -43,16 +47,28 @@ class Corrections:
     def take(self, tables: Mapping[str, dict[str, Any]]) -> None:
         """Weigh by these tables from here on; an empty one takes an observer's correction back.
 
-        Raises
-        ------
-        Exception
-            Any: an observer cannot take its table. It keeps the one that it had.
+        One that its observer cannot take, since it was another's, or another release's, corrects
+        nothing: a learner that stopped there would stop for ever.
         """
-        for name, table in tables.items():
+        taken = {name: table for name, table in tables.items() if self._adopt(name, table)}
+        kept = {name: table for name, table in self.tables.items() if name not in tables}
+        self.tables = {name: table for name, table in {**kept, **taken}.items() if table}
+
+    def _adopt(self, name: str, table: Mapping[str, Any]) -> bool:
+        try:
             if name in self._lenses:
                 self._lenses[name].adopt(table)
-            self.tables[name] = table
-        self.tables = {name: table for name, table in self.tables.items() if table}
+        except Exception as error:
+            log.error("the observer '%s' corrects nothing from here on\n%s", name, trace(error))  # noqa: TRY400
+            return False
+        return True
+
+    def number(self, name: str, what: str) -> float | None:
+        """Return a finite number of a table, or None where there is none."""
+        found = self.tables.get(name, {}).get(what)
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            return None
+        return found if math.isfinite(found) else None
 
     def factors(self, signal: Signal) -> dict[str, float]:
         """Return the factors by which a lesson's weight is multiplied, where they are not 1."""

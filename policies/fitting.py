@@ -131,13 +131,15 @@ class Fit:
     def _offer(self, second: str | None) -> None:
         """Pass the scaling on where it differs enough from the one that was."""
         offered = self.offered
-        shift = offered.shifts.get(second, 0.0) if second is not None else 0.0
+        shift = self.shift if second is not None else 0.0  # a third label may have been learned
+        was = sum(offered.shifts.values())
         aa, _, bb = self.precision  # what is within one standard deviation may be chance
         near = abs(self.slope - offered.slope) < max(SLOPE_STEP * self.slope, aa**-0.5)
-        if near and abs(self.shift - shift) < max(SHIFT_STEP, bb**-0.5):
+        same = offered.shifts.keys() <= {second}
+        if near and same and abs(shift - was) < max(SHIFT_STEP, bb**-0.5):
             return
         digits = SLOPE_DIGITS - 1 - math.floor(math.log10(self.slope))
-        shifts = _shifts(second, round(self.shift, SHIFT_DIGITS))
+        shifts = _shifts(second, round(shift, SHIFT_DIGITS))
         self.offered = Scaling(slope=round(self.slope, digits), shifts=shifts)
 
     def pack(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from policies.lens import Lens
 from policies.switch import ALPHA, Mode, mode_of
 
 HALF_LIFE = 400.0  # labels; weights that follow the learner move on
-MOST_HALF_LIFE = 1e6
+MOST_HALF_LIFE, LEAST_ALPHA = 1e6, 1e-9
 SHOWN_HALF_LIFE = 1000.0  # labels, of what is reported
 MOST_VERSIONS = 8  # the least recent are forgotten
 MOST_HEARD = 500  # answers of which is remembered that they were judged
@@ -128,7 +128,7 @@ class Scores(Lens):
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         An argument is not as it should be.
     """
 
@@ -145,7 +145,7 @@ class Scores(Lens):
         super().__init__(task, labels, segments=segments)
         check_number("half_life", half_life, 1.0, MOST_HALF_LIFE)
         self._mode = mode_of(apply, "apply")
-        Contest(self._mode, alpha)  # refuses what is no probability
+        check_number("alpha", alpha, LEAST_ALPHA, 1.0 - LEAST_ALPHA)
         self._alpha = alpha
         self._keep = 0.5 ** (1.0 / half_life)
         self._all: dict[str, Known] = {}  # by version, and `MOVING`; the least recent first

@@ -41,8 +41,8 @@ def mode_of(value: Mode | bool, name: str = "weigh") -> Mode:
         It is none of the modes.
     """
     mode = YAML[value] if isinstance(value, bool) else value
-    if mode not in get_args(Mode):
-        raise ValueError(f"{name} is {', '.join(get_args(Mode)[:-1])} or off, not {value!r}")
+    if not isinstance(mode, str) or mode not in get_args(Mode):
+        raise ValueError(f"{name} is auto, on or off, not {value!r}")
     return mode
 
 
@@ -68,7 +68,7 @@ class Switch:
     def __init__(
         self, mode: Mode | bool = "auto", *, alpha: float = ALPHA, units: Sequence[float] = (1.0,)
     ) -> None:
-        if isinstance(alpha, bool) or not 0.0 < alpha < 1.0:
+        if not (isinstance(alpha, float) and 0.0 < alpha < 1.0):
             raise ValueError(f"alpha is a probability between 0 and 1, not {alpha!r}")
         self.mode = mode_of(mode)
         self._goal = math.log(1.0 / alpha)

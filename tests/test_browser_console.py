@@ -74,9 +74,16 @@ async def test_it_shows_the_loop_as_it_turns(
         verdict = await traffic.verdict(MOVES)
         assert verdict is not None
         await expect(page.locator(f'[id="verdict-{verdict["id"]}"]')).to_be_visible()
+        # What waits for a label holds up the evidence after it: there has to be some before.
+        await eventually(lambda: judged(traffic), within_s=20)
         await traffic.ask(5)  # for whoever labels
         await see_all(page)
     assert await pictures(watched, "console") == []
+
+
+async def judged(traffic: Traffic) -> bool:
+    """Tell whether audits have settled since the last promotion."""
+    return (await traffic.get("/metrics"))["calibration"] is not None
 
 
 async def test_it_can_be_read_without_scripts(running: Site, open_page: Open) -> None:
@@ -116,6 +123,9 @@ async def test_what_one_page_labels_no_other_is_handed(
             found = http.get("/v1/models/mail/queue?lane=any&count=100").json()["queue"]
         return [item["prediction_id"] for item in found if item["leased_until"]]
 
+    with running.client() as http:  # what pages of other tests had is free again
+        ids = {"prediction_ids": await leased(), "again": True}
+        http.post("/v1/models/mail/queue/skip", json=ids).raise_for_status()
     assert await leased() == []
     await label_by_keyboard(watched.page)
     await eventually(leased, within_s=10)

@@ -19,6 +19,7 @@ from online_learner.cli import app
 from online_learner.loop import Loop
 from online_learner.schema import Feedback, Prediction
 from online_learner.settings import Settings
+from online_learner.stages import check_model
 from online_learner.store import Store
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +33,9 @@ def blocks(page: str, language: str) -> list[str]:
     """Return the blocks of a page in one language."""
     text = (ROOT / "docs" / page).read_text()
     return [code for found, code in BLOCK.findall(text) if found == language]
+
+
+OBSERVING = blocks("observing.md", "yaml")
 
 
 def prose(page: Path) -> str:
@@ -76,8 +80,9 @@ def test_make_targets_exist(page: Path) -> None:
 
 @pytest.fixture
 def my_team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return the module that the page on policies writes."""
-    parts = [code.removeprefix("# my_team.py\n") for code in blocks("policies.md", "python")]
+    """Return the module that the pages on policies and observers write."""
+    code = [*blocks("policies.md", "python"), *blocks("observing.md", "python")]
+    parts = [block.removeprefix("# my_team.py\n") for block in code]
     (tmp_path / "my_team.py").write_text("\n\n".join(parts))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "my_team", raising=False)
@@ -131,3 +136,26 @@ def test_the_table_of_the_page_weighs_editors(my_team: ModuleType) -> None:
         return found
 
     assert weight({"role": "editor"}) == 3 * weight({})
+
+
+@pytest.mark.parametrize("part", [pytest.param(p, id=str(n)) for n, p in enumerate(OBSERVING)])
+def test_the_configuration_of_observers_is_taken(
+    part: str, make_settings: Callable[..., Settings]
+) -> None:
+    """Each block of the page on observers is a part of a model, and all that it names can be."""
+    check_model(make_settings(web=yaml.safe_load(part)).models["web"])
+
+
+async def test_the_observer_of_the_page_looks_on(
+    my_team: ModuleType, make_settings: Callable[..., Settings], store: Store
+) -> None:
+    """In a running loop it counts the comments, and reports what the default does as well."""
+    settings = make_settings(web={"observe": {"implicit": "my_team:Comments"}})
+    async with await Loop.open(settings) as loop:
+        answer = await loop.predict("web", {"a": 1.0})
+        await loop.feedback(answer["prediction_id"], "thumbs", False, comment="it rained")
+        await loop.turn("web")
+        kept = await loop.stages("web").registry.observations()
+        assert kept is not None
+        assert kept[1]["implicit"]["explained"] == 1
+        assert kept[1]["implicit"]["events"] == []

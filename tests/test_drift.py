@@ -116,11 +116,11 @@ def test_a_loss_that_stays_raises_nothing() -> None:
 
 
 def test_what_people_say_unasked_is_watched_apart() -> None:
-    """Audits among it are not, nor what other roles answered: each is counted in one place."""
+    """Neither what is asked of is among it nor what other roles answered: that is another share."""
     world = World()
     world.corrections(400, wrong=0.2)
-    audit = Ask(reason="audit", probability=0.1)
-    world.corrections(400, wrong=0.9, ask=audit)
+    for reason in ("audit", "uncertain", "gold"):
+        world.corrections(400, wrong=0.9, ask=Ask(reason=reason, probability=0.1))
     world.corrections(400, wrong=0.9, role="challenger:2")
     world.corrections(400, wrong=0.9, explored=True)
     assert world.raised() == []

@@ -12,7 +12,8 @@ import pytest
 
 from online_learner.loop import Loop
 from online_learner.schema import Ask, Feedback, Prediction, Signal, Task
-from online_learner.settings import Settings
+from online_learner.settings import ModelSpec, Settings
+from online_learner.stages import make_lenses
 from policies.implicit import MOST_JUDGED, MOST_OPEN, MUTED, Agreement
 from policies.opinion import goodness
 from policies.signals import Signals
@@ -320,6 +321,15 @@ def test_what_is_out_of_range_is_refused(options: dict[str, Any]) -> None:
     """A bad argument says which values are taken."""
     with pytest.raises((ValueError, TypeError), match=rf"^{next(iter(options))}:? is "):
         Agreement("classification", **options)
+
+
+def test_an_observer_of_a_teams_own_may_stand_in_its_place() -> None:
+    """It need not know what implicit signals weigh; the default does, for its report."""
+    text = {"task": "classification", "learner": "river.naive_bayes:GaussianNB"}
+    for use, weight in (("the_lens:Blind", None), ("policies.implicit:Agreement", 0.1)):
+        more = {"implicit_weight": 0.1, "observe": {"implicit": use}}
+        lens = make_lenses(ModelSpec.model_validate(text | more))["implicit"]
+        assert lens.report().get("weight") == weight
 
 
 # --- memory ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from the_learner import heir, steps_of
+from the_lens import OFF, say, watched
 
 from online_learner.explore import CHAMPION
 from online_learner.loop import Loop
@@ -15,31 +16,13 @@ from online_learner.schema import Raised, Scaling, place_of
 from online_learner.settings import Settings
 from online_learner.stages import Stages
 
-OFF: dict[str, Any] = dict.fromkeys(("response", "raters", "drift", "implicit", "scores"))
-NOTES = "the_lens:Notes"
-
 Opener = Callable[..., Awaitable[Loop]]
 Make = Callable[..., Settings]
-
-
-def watched(
-    make_settings: Make, *, window_s: float = 60.0, more: Any = None, **options: Any
-) -> Any:
-    """Return settings of a model that one observer looks at, besides the one that always does."""
-    observe = OFF | {"raters": {"use": NOTES, **options}, "window_s": window_s} | (more or {})
-    return make_settings(web={"observe": observe, "audit": 1.0})
 
 
 def notes(loop: Loop) -> Any:
     """Return the observer of the model, as it looks on in this process."""
     return loop.stages("web").observer.lenses["raters"]
-
-
-async def say(loop: Loop, source: str, *, value: bool = True, **features: Any) -> str:
-    """Have an answer corrected by a source; returns the answer's entry."""
-    answer = await loop.predict("web", features or {"a": 1.0})
-    await loop.feedback(answer["prediction_id"], "correction", value, user_id=source)
-    return loop.keyring.open("prediction", answer["prediction_id"])[1].entry
 
 
 # --- what they are shown ----------------------------------------------------------------------
@@ -98,6 +81,25 @@ async def test_of_very_many_answers_a_sample_is_seen(
     before = list(notes(loop).seen)
     await stages.observer.turn()
     assert notes(loop).seen == before
+
+
+async def test_less_than_one_answer_a_second_is_seen_where_that_is_asked_for(
+    open_loop: Opener, make_settings: Make, clock: Any
+) -> None:
+    """What is too little for one turn adds up."""
+    loop = await open_loop(watched(make_settings, more={"most_per_s": 0.25}))
+    observer = loop.stages("web").observer
+    await observer.turn()
+    for n in range(9):
+        await loop.predict("web", {"a": float(n)})
+    clock.advance(60.5)
+    observer._turned_at, observer._may_see = clock(), 0.0
+    seen = []
+    for _ in range(4):
+        clock.advance(1.0)
+        await observer.turn(at_once=False)
+        seen.append(len(notes(loop).seen))
+    assert seen == [0, 0, 0, 1]
 
 
 async def test_audits_are_shown_as_they_settle(open_loop: Opener, make_settings: Make) -> None:

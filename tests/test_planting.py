@@ -16,10 +16,18 @@ from online_learner.client import Client
 ROWS = 'a,text,label\n1.5,"01234",news\n2.5,"x",sport\n3.5,"y",weather\n4.5,"z",\n'
 
 
+SECRET = {
+    "task": "classification",
+    "labels": ["news", "sport", "science"],
+    "learner": "river.naive_bayes:GaussianNB",
+    "log_inputs": "none",
+}
+
+
 @pytest.fixture(scope="module")
 def service(start_service: Callable[..., Any]) -> Any:
     """Return a running service."""
-    return start_service(topic={}, pages={})
+    return start_service(topic={}, pages={}, secret=SECRET)
 
 
 @pytest.fixture
@@ -64,6 +72,17 @@ def test_what_was_done_is_told(gold: Callable[..., Result]) -> None:
     assert "2 questions planted, open until 20" in done.stdout
     assert "line 4: 'weather' is not among the labels" in done.stderr
     assert "line 5: 'label' is empty" in done.stderr
+
+
+def test_where_none_can_be_planted_it_ends(gold: Callable[..., Result]) -> None:
+    """The first row is told why; those after it would fare no better."""
+    done = gold("secret", "--json")
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert found["planted"] == []
+    [refused] = found["refused"]
+    assert "log_inputs: none" in refused["reason"]
+    assert "not tried" in refused["reason"]
 
 
 def test_a_ranking_takes_no_column(gold: Callable[..., Result]) -> None:

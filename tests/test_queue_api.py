@@ -249,10 +249,16 @@ async def test_the_same_with_both_clients(service: Any) -> None:
         found = client.lease("web", count=2, lane="ask", seconds=30.0, rater="ada")
         assert (found["task"], found["labels"]) == ("classification", [False, True])
         ids = [item["prediction_id"] for item in found["queue"]]
+        longer = client.lease("web", rater="ada", prediction_ids=ids)["queue"]
+        assert [item["prediction_id"] for item in longer] == ids
+        assert longer[0]["leased_until"] > found["queue"][0]["leased_until"]
         assert client.skip("web", ids, rater="ada", again=True) == 2
     async with AsyncClient(service.url, "ol_labeller") as client:
         again = await client.lease("web", rater="ada")
         assert {item["prediction_id"] for item in again["queue"]} == names
+        one = min(names)
+        [item] = (await client.lease("web", rater="ada", prediction_ids=[one]))["queue"]
+        assert item["prediction_id"] == one
         assert await client.skip("web", names, rater="ada") == 3
     with Client(service.url, "ol_ops") as client:
         assert client.gold("web", {"a": 1.0}, True)["feedback_id"]

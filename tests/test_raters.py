@@ -189,6 +189,23 @@ def test_who_improves_is_heard_again() -> None:
     assert weight[900] > 0.75
 
 
+def test_who_reads_a_scale_upside_down_may_learn_better() -> None:
+    """They are called so, and believed the least; 400 better words later they are neither."""
+    rng, room, found = random.Random(6), Room(weigh="on"), {}
+    for number in range(1001):
+        truth = rng.choice(room.labels)
+        other = "no" if truth == "yes" else "yes"
+        for rater in range(4):
+            right = (rng.random() < HONEST) != (rater == 0 and number < 600)
+            room.say(f"{number}", f"human:{rater}", truth if right else other)
+        if number in {600, 1000}:
+            found[number] = room.row("human:0")
+    assert found[600]["inverted"]
+    assert found[600]["weight"] < 0.1
+    assert not found[1000]["inverted"]
+    assert found[1000]["weight"] > 0.3
+
+
 def test_labels_that_are_met_on_the_way_change_nothing_that_was_known() -> None:
     """Counts grow with the labels, and become right and wrong where there are many."""
     counts = guessed(2, 0.75, 8.0)
@@ -359,6 +376,19 @@ def test_the_reverse_test_switches_weights_off_again() -> None:
     assert not proof.on
 
 
+def test_words_that_become_truer_while_weights_change_prove_nothing() -> None:
+    """Who weighs more is right as often as others are, at any time: of 40 runs hardly one wins."""
+    began = 0
+    for seed in range(40):
+        rng, proof = random.Random(seed), Proof()
+        for turn in range(600):
+            later = turn > 200
+            weight = rng.uniform(0.8, 1.2) + 0.4 * later
+            proof.word(weight, right=rng.random() < (0.9 if later else 0.5))
+        began += proof.switches > 0
+    assert began <= 3
+
+
 def test_numbers_prove_weights_by_their_distance() -> None:
     """A mean by weights that is nearer to what auditors say switches them on."""
     proof = Proof()
@@ -383,13 +413,43 @@ def test_it_is_on_or_off_by_configuration() -> None:
         ({"weigh": "maybe"}, "weigh is auto, on or off"),
         ({"alpha": 0.0}, "alpha is a probability"),
         ({"floor": 0.0}, "floor is above 0"),
-        ({"most": 0}, "most is 1 or more"),
+        ({"floor": "low"}, "floor is above 0"),
+        ({"most": 0}, "most is a number of raters, 1 or more"),
     ],
 )
 def test_a_bad_argument_says_what_is_taken(options: dict[str, Any], words: str) -> None:
     """Arguments outside their range are refused with a sentence."""
     with pytest.raises(ValueError, match=words):
         Raters("classification", **options)
+
+
+def test_gold_tells_of_all_who_answer_it() -> None:
+    """However many were asked before: of thirty, the last are known as well as the first."""
+    rng, room = random.Random(8), Room(weigh="on")
+    for number in range(60):
+        truth = rng.choice(room.labels)
+        other = "no" if truth == "yes" else "yes"
+        room.say(f"{number}", "human:judge", truth, auditor=True)
+        for rater in range(30):
+            right = rng.random() < (0.5 if rater >= 25 else 0.95)
+            room.say(f"{number}", f"human:{rater}", truth if right else other)
+    found = [room.factor(f"human:{rater}") for rater in range(30)]
+    assert max(found[25:]) < 0.7 < min(found[:25])
+
+
+def test_an_auditors_value_counts_however_many_spoke_before() -> None:
+    """It takes the place of the oldest, whose value has been compared."""
+    scale = Scale()
+    for number in range(40):
+        for rater in range(12):
+            scale.hear(f"{number}", f"{rater}", 0.9)
+        scale.hear(f"{number}", AUDITOR, 0.5)
+        scale.hear(f"{number}", "late", 0.7)
+    lenient, late = scale.raters["5"].leniency, scale.raters["late"].leniency
+    assert lenient is not None
+    assert late is not None
+    assert lenient > 0.2
+    assert 0.1 < late < 0.2
 
 
 def test_only_raters_are_weighed() -> None:

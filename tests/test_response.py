@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any
@@ -36,6 +37,16 @@ def sure_ones(_right: bool, sure: float) -> float:
 def all_alike(_right: bool, _sure: float) -> float:
     """Return a chance that depends on nothing."""
     return 0.15
+
+
+def always(_right: bool, _sure: float) -> float:
+    """Return the chance where nobody is silent."""
+    return 1.0
+
+
+def half(_right: bool, _sure: float) -> float:
+    """Return the chance where every second one is, whatever the answer."""
+    return 0.5
 
 
 def answer(task: Task = "classification", **changes: Any) -> Prediction:
@@ -312,35 +323,67 @@ def test_where_all_answers_are_spoken_of_alike_nothing_is_weighed(seed: int) -> 
     assert lens.table() == {}
 
 
-@pytest.mark.parametrize("lag", [0, 60], ids=["at once", "later"])
-@pytest.mark.parametrize("response", [1.0, 0.5])
+def began(
+    speaks: Speaks,
+    *,
+    n: int,
+    audit: float,
+    seed: int,
+    rights: tuple[float, float] = (0.05, 0.95),
+    words: int = 0,
+    audits: int = 0,
+) -> int | None:
+    """Return after how many answers weighing begins in a world that changes now and then.
+
+    Parameters
+    ----------
+    rights
+        The share of right answers, in turn.
+    words, audits
+        After how many further answers people speak, and audits settle.
+    """
+    lens, rng = lens_of(), random.Random(f"{seed} {audit}")
+    heard: deque[tuple[int, Signal]] = deque()
+    settled: deque[tuple[int, str]] = deque()
+    for at in range(n):
+        truth = rng.random() < rights[at // 200 % 2]
+        sure, entry = 0.5 + 0.45 * (at % 200) / 200, f"{at}-0"
+        prediction = answer(scores={"true": sure, "false": 1.0 - sure})
+        drawn = rng.random() < audit
+        prediction = audited(prediction) if drawn else prediction
+        said = signal(prediction, truth, entry=entry, auditor=drawn)
+        spoke = drawn or rng.random() < speaks(truth, sure)
+        if drawn:
+            lens.hear(said)
+            settled.append((at + audits, entry))
+        elif spoke:
+            heard.append((at + words, said))
+        while heard and heard[0][0] <= at:
+            lens.hear(heard.popleft()[1])
+        while settled and settled[0][0] <= at:
+            lens.settle(settled.popleft()[1], Settled(answered=True, auditor=True))
+        lens.see(Sighting(entry, at, prediction, (said.feedback,) if spoke else ()))
+        if lens.table():
+            return at
+    return None
+
+
+@pytest.mark.parametrize("late", [{}, {"words": 60}, {"audits": 60}], ids=str)
+@pytest.mark.parametrize("speaks", [always, half])
 @pytest.mark.parametrize("audit", [0.1, 0.9])
 def test_a_world_that_changes_proves_nothing_of_who_speaks(
-    audit: float, response: float, lag: int
+    audit: float, speaks: Speaks, late: dict[str, int]
 ) -> None:
     """Whoever learns of it sooner: where silence is unrelated, neither side wins but by chance."""
-    began = 0
-    for seed in range(4):
-        lens, rng = lens_of(), random.Random(f"{seed} {audit} {response} {lag}")
-        audits: list[tuple[str, bool]] = []
-        for n in range(800):
-            truth = (rng.random() < 0.95) == (n // 200 % 2 == 0)  # it turns round now and then
-            sure, entry = 0.5 + 0.45 * (n % 200) / 200, f"{n}-0"
-            prediction = answer(scores={"true": sure, "false": 1.0 - sure})
-            drawn = rng.random() < audit
-            prediction = audited(prediction) if drawn else prediction
-            spoke = drawn or rng.random() < response
-            said = signal(prediction, truth, entry=entry, auditor=drawn)
-            if spoke:
-                lens.hear(said)
-            audits.append((entry, drawn))
-            if n >= lag and audits[n - lag][1]:
-                lens.settle(audits[n - lag][0], Settled(answered=True, auditor=True))
-            lens.see(Sighting(entry, n, prediction, (said.feedback,) if spoke else ()))
-            if lens.table():
-                began += 1
-                break
-    assert began == 0
+    runs = [began(speaks, n=800, audit=audit, seed=seed, **late) for seed in range(4)]
+    assert runs == [None] * 4
+
+
+@pytest.mark.parametrize("late", [{}, {"words": 60}, {"audits": 60}], ids=str)
+def test_it_is_found_who_speaks_while_the_world_changes(late: dict[str, int]) -> None:
+    """Whether people speak before auditors do, or after: wrong answers five times as often."""
+    found = began(wrong_ones, n=4000, audit=0.3, seed=0, rights=(0.8, 0.5), **late)
+    assert found is not None
 
 
 @pytest.mark.parametrize(("weigh", "empty"), [("on", False), ("off", True), (False, True)])
@@ -542,7 +585,9 @@ def test_what_was_withheld_says_nothing_of_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"weigh": "maybe"}, {"clip": 1.0}, {"clip": math.nan}, {"alpha": 0.0}], ids=str
+    "arguments",
+    [{"weigh": "maybe"}, {"clip": 1.0}, {"clip": math.nan}, {"clip": "10"}, {"alpha": 0.0}],
+    ids=str,
 )
 def test_arguments_out_of_range_are_refused(arguments: dict[str, Any]) -> None:
     """With what is taken, by name."""

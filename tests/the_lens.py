@@ -1,12 +1,17 @@
-"""Observers for the tests: one that notes what it is shown, and one that fails."""
+"""Observers for the tests: one that notes what it is shown, one that fails, and whom they watch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from online_learner.loop import Loop
 from online_learner.schema import Raised, Scaling, Settled, Sighting, Signal
+from online_learner.settings import Settings
 from policies.lens import Lens
+
+OFF: dict[str, Any] = dict.fromkeys(("response", "raters", "drift", "implicit", "scores"))
+NOTES = "the_lens:Notes"
 
 
 class Notes(Lens):
@@ -95,3 +100,22 @@ class Blind(Lens):
     def hear(self, signal: Signal) -> None:
         """Fail."""
         raise ZeroDivisionError(signal.answer)
+
+
+def watched(
+    make_settings: Callable[..., Settings],
+    *,
+    window_s: float = 60.0,
+    more: Any = None,
+    **options: Any,
+) -> Any:
+    """Return settings of a model that one observer looks at, besides the one that always does."""
+    observe = OFF | {"raters": {"use": NOTES, **options}, "window_s": window_s} | (more or {})
+    return make_settings(web={"observe": observe, "audit": 1.0})
+
+
+async def say(loop: Loop, source: str, *, value: bool = True, **features: Any) -> str:
+    """Have an answer corrected by a source; returns the answer's entry."""
+    answer = await loop.predict("web", features or {"a": 1.0})
+    await loop.feedback(answer["prediction_id"], "correction", value, user_id=source)
+    return loop.keyring.open("prediction", answer["prediction_id"])[1].entry

@@ -48,7 +48,9 @@ def label(
         Lane, typer.Option(help="audit: what the gate waits for. ask: what the model is unsure of.")
     ] = Lane.any,
     rater: Annotated[str | None, typer.Option(help="Who labels, for the record.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the queue; label none.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the queue, by an auditor's key; label none.")
+    ] = False,
 ) -> None:
     """Label the answers that wait for it: one key each.
 
@@ -57,8 +59,9 @@ def label(
     Leave none out for what it is: what is chosen by its looks is no sample. What is shown to you is
     shown to nobody else meanwhile.
 
-    Audits take the key of an auditor: the one in OL_AUDIT_KEY, or the one that `up` made here. For
-    the lane `ask` alone, your own key will do, with the scopes `feedback` and `label`.
+    Audits take the key of an auditor: the one in OL_AUDIT_KEY, or the one that `up` made here.
+    For the lane `ask` alone, your own key will do, with the scopes `feedback` and `label`; with
+    --rater, planted questions are among them.
     """
     auditor = connect_as_auditor() if as_json or lane is not Lane.ask else None
     with auditor or connect() as client:

@@ -43,9 +43,10 @@ def gold(
     """Plant questions whose right answer you know: what raters say of them tells about raters.
 
     The model answers each row as any other question, and learns your answer. For as long as a
-    question stays open (`ask_for_s`) it is among those that raters are handed (`label`, and
-    `POST .../queue/lease`), once to each, and nobody can tell it from the others. A row is planted
-    again each time that you run this.
+    question stays open (`ask_for_s`) it is among those that named raters are handed (`label --rater
+    NAME --lane ask`, and `POST .../queue/lease`) until they have answered it, and nothing tells it
+    from the others but its time: plant a few at a time. A row is planted again each time that you
+    run this.
 
     Exit code 1: some rows could not be planted; each is named with its line.
     """
@@ -87,6 +88,9 @@ def _plant(client: Client, model: str, rows: Rows) -> Iterator[dict[str, Any] | 
         except ApiError as error:
             if error.status in (401, 403, 404):  # none of the others will fare better
                 raise
+            if error.status == 409:  # there is no room for any
+                yield row.line, f"{error}: the rows after it were not tried"
+                return
             yield row.line, str(error)
 
 

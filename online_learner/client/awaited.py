@@ -241,10 +241,12 @@ class AsyncClient:
         lane: Lane = "any",
         seconds: float = 300.0,
         rater: str | None = None,
+        prediction_ids: Iterable[str] | None = None,
     ) -> Json:
         """See `Client.lease`."""
+        ids = None if prediction_ids is None else list(prediction_ids)
         wanted = {"count": count, "lane": lane, "seconds": seconds, "rater": rater}
-        return await self._send(calls.lease(model, wanted))
+        return await self._send(calls.lease(model, wanted | {"prediction_ids": ids}))
 
     async def skip(
         self,

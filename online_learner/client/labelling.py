@@ -39,11 +39,13 @@ class Labelling(Inspecting):
         lane: Lane = "any",
         seconds: float = 300.0,
         rater: str | None = None,
+        prediction_ids: Iterable[str] | None = None,
     ) -> Json:
         """Take answers to label: nobody else is given them until the lease runs out.
 
         The lane of audits needs the scope `audit`; `any` is what the key may label. Answer with
-        `feedback`, in the name of the same `rater` (its `user_id`).
+        `feedback`, in the name of the same `rater` (its `user_id`). With `prediction_ids` these
+        alone, and for longer those that the rater has.
 
         Returns
         -------
@@ -51,8 +53,9 @@ class Labelling(Inspecting):
         that was shown, `lane`, and `asked_at`, `expires_at` and `leased_until` in seconds since
         1970; with the model's `task` and `labels`, None where these are learned as they come.
         """
+        ids = None if prediction_ids is None else list(prediction_ids)
         wanted = {"count": count, "lane": lane, "seconds": seconds, "rater": rater}
-        return self._send(calls.lease(model, wanted))
+        return self._send(calls.lease(model, wanted | {"prediction_ids": ids}))
 
     def skip(
         self,

@@ -51,7 +51,7 @@ async def bias(registry: Registry, spec: ModelSpec) -> dict[str, Any]:
     return {
         "model": registry.model,
         "at": at.at or None,
-        "window_s": spec.observe.window_s,
+        "window_s": spec.observe.window_s if at.window_s is None else at.window_s,
         "seen": at.seen,
         "weighs": sorted(at.tables),
         "ask": at.advice.ask,

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from online_learner.errors import StateError, trace
 from online_learner.ids import entry_order
 from online_learner.interpret import Signals
+from online_learner.observe.findings import Findings, joined
 from online_learner.observe.lens import Lens
 from online_learner.observe.quality import estimates
 from online_learner.observe.sightings import sightings
@@ -34,15 +35,20 @@ from online_learner.store import Fields
 
 log = logging.getLogger(__name__)
 
-READ_MAX = 500  # entries of a stream at once
-PAGES, PAGES_AT_ONCE = 4, 20  # in one turn: of the gatekeeper's time, it may take some
+READ_MAX = 200  # entries of a stream at once: the process does nothing else for some 50 ms
+PAGES = 50  # in one turn
+LOOK_S = 0.4  # after which a turn reads no further page: the process has other work, too
 SEE_MAX = 500  # answers
 EVERY_S = 1.0  # between two turns
 COMMIT_S = 2.0  # between two commits: what was observed since is observed again after a crash
-BYTES_PER_S = 200_000  # of state that are written, on average
+BYTES_PER_S = 100_000  # of state that are written, on average
 MOST_ALARMS, MOST_POINTS = 1000, 5000
 FLOWS = ("feedback", "evidence", "predictions")
+OPEN_SHARE = 0.9  # of the time in which answers take feedback: then what was said is forgotten
 KEYS = ("observer", "advice", "alarms", "quality", "feedback")
+
+# As what is passed on is never: so it is passed on anew.
+UNKNOWN, UNKNOWN_ADVICE = {"unknown": True}, Advice(ask=-1.0)
 
 Lenses: TypeAlias = Mapping[str, Lens]
 
@@ -56,6 +62,8 @@ class Observer:
         By name, each built anew; what they knew is restored.
     signals
         What a signal says of its answer.
+    window_s
+        For how many seconds an answer takes feedback.
     clock
         Seconds since the epoch.
     """
@@ -67,12 +75,15 @@ class Observer:
         build: Callable[[], Lenses],
         signals: Signals,
         *,
+        window_s: float = 86_400.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._registry = registry
         self._store = registry.store
         self._keys = registry.keys
         self._spec = spec
+        self._window_s = spec.seen_after_s(window_s)
+        self._open_s = OPEN_SHARE * window_s
         self._build = build
         self._signals = signals
         self._clock = clock
@@ -81,7 +92,9 @@ class Observer:
         self.at: Observed | None = None
         self._turned_at = self._committed_at = 0.0
         self._commit_s = COMMIT_S
+        self._may_see = 0.0  # answers, by the time that has passed
         self._news = False
+        self._states: dict[str, str] = {}  # as they were kept last
 
     async def turn_when_due(self) -> bool:
         """Look on, unless that was done a moment ago; tells whether it was done now."""
@@ -105,14 +118,18 @@ class Observer:
         """
         now = self._clock()
         elapsed_s, self._turned_at = max(0.0, now - self._turned_at), now
-        count = SEE_MAX if at_once else int(self._spec.most_per_s * elapsed_s)
+        self._may_see = min(SEE_MAX, self._may_see + self._spec.most_per_s * elapsed_s)
+        count = SEE_MAX if at_once else int(self._may_see)
         try:
             if self.at is None:
                 await self._restore()
-            for _ in range(PAGES_AT_ONCE if at_once else PAGES):
-                if not await self._look():
+            until = time.monotonic() + LOOK_S
+            for _ in range(PAGES):
+                if not await self._look() or (not at_once and time.monotonic() >= until):
                     break
-            await self._see(now, count=max(1, min(SEE_MAX, count)))
+            if count:
+                self._may_see -= min(count, self._may_see)
+                await self._see(now, count=count)
             waited_s = now - self._committed_at
             if self._news and (at_once or not 0 <= waited_s < self._commit_s):
                 await self._commit(now)
@@ -139,17 +156,19 @@ class Observer:
 
     async def _see(self, now: float, *, count: int) -> None:
         """Take in answers whose window is over, `count` at most."""
+        before = self._at.places["predictions"]
         found, place = await sightings(
             self._registry,
-            after=self._at.places["predictions"],
-            due_ms=int((now - self._spec.window_s) * 1000),
-            window_ms=int(self._spec.window_s * 1000),
+            after=before,
+            due_ms=int((now - self._window_s) * 1000),
+            open_ms=int((now - self._open_s) * 1000),
+            window_ms=int(self._window_s * 1000),
             count=count,
             rng=self._rng,
         )
         for sighting in found:
             self._show(partial(_shown, sighting))
-        if found:
+        if place != before:
             self._came_to("predictions", place, seen=len(found))
 
     def _came_to(self, flow: str, place: str, *, seen: int = 0) -> None:
@@ -196,25 +215,24 @@ class Observer:
     # --- what is kept -------------------------------------------------------------------------
 
     async def _commit(self, now: float) -> None:
-        before = self._at
-        tables = json.loads(json.dumps({n: lens.table() for n, lens in self.lenses.items()}))
-        tables = {name: table for name, table in tables.items() if table}
+        before, found = self._at, self._findings()
+        tables = {name: its.table for name, its in found.items() if its.table}
         changed = {
             name: tables.get(name, {})
             for name in tables.keys() | before.tables.keys()
             if tables.get(name) != before.tables.get(name)
         }
-        advice = self._advice(now)
+        advice = self._advice(found, now)
         raised = [
             alarm.model_copy(update={"by": name, "at": now})
-            for name, lens in self.lenses.items()
-            for alarm in lens.alarms()
+            for name, its in found.items()
+            for alarm in its.alarms
         ]
         update = {"n": before.n + 1, "tables": tables, "advice": advice, "at": now}
-        self.at = before.model_copy(update=update)
-        states = json.dumps({name: lens.state() for name, lens in self.lenses.items()}).encode()
-        reports = {name: lens.report() for name, lens in self.lenses.items()}
-        told = json.dumps(reports).encode()
+        self.at = before.model_copy(update=update | {"window_s": self._window_s})
+        self._states |= {name: its.state for name, its in found.items()}
+        states = joined(self._states)
+        told = joined({name: its.told for name, its in found.items()})
         sealed = self._registry.seal("observer", self.at, blob=states, memory=told)
         head: dict[str, Any] = {
             "after": str(before.n),
@@ -230,7 +248,7 @@ class Observer:
             head["control"] = control.model_dump_json()
         if advice != before.advice:
             head["advice"] = self._registry.seal("advice", advice, sha="-").fields()
-        if point := self._point(reports):
+        if point := self._point({name: its.report for name, its in found.items()}):
             head["quality"] = json.dumps({"at": now, **point})
         keys = [getattr(self._keys, name) for name in KEYS]
         if not await self._store.run("observe", keys, [json.dumps(head), states, told]):
@@ -244,10 +262,20 @@ class Observer:
         told = {name: value["score"] for name, value in estimates(reports).items() if value}
         return quality | {f"champion.{name}": score for name, score in told.items()}
 
-    def _advice(self, now: float) -> Advice:
+    def _findings(self) -> dict[str, Findings]:
+        """Return what follows, by observer; one that cannot say it looks no further."""
+        found = {}
+        for name, lens in list(self.lenses.items()):
+            try:
+                found[name] = Findings.of(lens)
+            except Exception as error:
+                self._close_eyes(name, error)
+        return found
+
+    def _advice(self, found: Mapping[str, Findings], now: float) -> Advice:
         before = self._at.advice
-        scalings = {p: s for lens in self.lenses.values() for p, s in lens.scalings().items()}
-        ask = max((lens.ask() for lens in self.lenses.values()), default=1.0)
+        scalings = {place: it for its in found.values() for place, it in its.scalings.items()}
+        ask = max((its.ask for its in found.values()), default=1.0)
         if (scalings, ask) == (before.scalings, before.ask):
             return before
         return Advice(n=before.n + 1, scalings=scalings, ask=ask, at=now)
@@ -255,24 +283,39 @@ class Observer:
     async def _restore(self) -> None:
         """Take up where the last commit stood; what is damaged is begun anew, from now on."""
         self.lenses = self._build()
-        self._news = False
+        self._news, self._states = False, {}
         try:
             kept = await self._registry.observed()
         except StateError as error:
             log.error("what was observed of '%s' is refused: %s", self._registry.model, error)  # noqa: TRY400
             kept = None
         if kept is None:
-            start = f"{max(0, int((self._clock() - self._spec.window_s) * 1000))}-0"
-            n = int(await self._store.call("HGET", self._keys.observer, "n") or 0)
-            self.at = Observed(n=n, places=dict.fromkeys(FLOWS, start))
+            await self._begin_anew()
             return
         self.at, states = kept
+        self._states = {name: json.dumps(states[name]) for name in self.lenses if name in states}
         for name, lens in self.lenses.items():
             try:
                 lens.restore(states.get(name, {}))
             except Exception:  # of another release, or configured otherwise
                 log.warning("what '%s' has observed is not of this release, and dropped", name)
                 self.lenses = {**self.lenses, name: self._build()[name]}
+
+    async def _begin_anew(self) -> None:
+        """Look on from now on; what was told before, and is not known any more, is taken back.
+
+        An audit is an entry at its answer's place, and comes when that settles: so those that come
+        are behind the newest there is.
+        """
+        start = f"{max(0, int((self._clock() - self._window_s) * 1000))}-0"
+        n = int(await self._store.call("HGET", self._keys.observer, "n") or 0)
+        places = dict.fromkeys(FLOWS, start)
+        settled = await self._store.latest(self._keys.evidence)
+        places["evidence"] = min([start, *(entry for entry, _ in settled)], key=entry_order)
+        self.at = Observed(n=n, places=places)
+        if n:
+            tables = dict.fromkeys(self.lenses, UNKNOWN)
+            self.at = self.at.model_copy(update={"tables": tables, "advice": UNKNOWN_ADVICE})
 
 
 def _shown(sighting: Sighting, lens: Lens) -> None:

@@ -20,6 +20,7 @@ async def sightings(
     *,
     after: str,
     due_ms: int,
+    open_ms: int,
     window_ms: int,
     count: int,
     rng: random.Random,
@@ -35,20 +36,27 @@ async def sightings(
         The entry up to which was looked before.
     due_ms
         Answers up to then are due, in milliseconds since the epoch.
+    open_ms
+        Answers before it are left out: what was said of them is not found any more, so that they
+        would look as if nobody had spoken.
     window_ms
         For how long after an answer what is said of it counts.
     """
-    begins = entry_order(after)[0]
+    first = max(after, f"{max(0, open_ms)}-0", key=entry_order)
+    begins = entry_order(first)[0]
     if due_ms < begins:
         return [], after
     stream, until = registry.keys.predictions, str(due_ms)
-    found = await registry.store.range(stream, f"({after}", until, count=count + 1)
+    found = await registry.store.range(stream, f"({first}", until, count=count + 1)
     if len(found) <= count:
         place = found[-1][0] if found else after
         return await _joined(registry, found, window_ms), place
-    start = rng.randint(begins + 1, due_ms)
-    found = await registry.store.range(stream, str(start), until, count=count)
-    return await _joined(registry, found, window_ms), f"{due_ms}-{(1 << 64) - 1}"
+    newest = await registry.store.latest(stream, until=until)
+    place = newest[0][0] if newest else found[-1][0]
+    start = rng.randint(entry_order(found[0][0])[0], entry_order(place)[0])
+    low = str(start) if start > begins else f"({first}"
+    found = await registry.store.range(stream, low, until, count=count)
+    return await _joined(registry, found, window_ms), place
 
 
 async def _joined(registry: Registry, answers: Sequence[Entry], window_ms: int) -> list[Sighting]:

@@ -54,6 +54,7 @@ class Observed(Record):
     n: int = 0  # commits
     places: dict[str, str] = Field(default_factory=dict)
     seen: int = 0  # answers that were looked at after their window
+    window_s: float | None = None  # how long after an answer that is
     tables: dict[str, dict[str, Any]] = Field(default_factory=dict)  # that the learner was told
     advice: Advice = Field(default_factory=Advice)
     at: float = 0.0

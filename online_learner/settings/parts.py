@@ -127,13 +127,15 @@ SAMPLING = "policies.sampling:VariableUncertainty"
 RESPONSE, RATERS = "policies.response:Response", "policies.raters:Raters"
 DRIFT, IMPLICIT = "policies.drift:Drift", "policies.implicit:Agreement"
 SCORES = "policies.scores:Scores"
+OPEN_SHARE = 0.5  # of the time in which an answer takes feedback, before it is looked at
 
 
 class ObserveSpec(Section):
     """Who looks on, by import path; null switches one off. See `policies.lens`.
 
-    `window_s` is the time after an answer in which people speak; who has not by then is silent. At
-    most `most_per_s` answers are looked at, of more a sample.
+    `window_s` is the time after an answer in which people speak; who has not by then is silent. It
+    is half of the time in which answers take feedback at most. At most `most_per_s` answers are
+    looked at, of more a sample.
     """
 
     window_s: Annotated[float, Field(gt=0)] = 600.0
@@ -143,6 +145,13 @@ class ObserveSpec(Section):
     drift: Annotated[FactorySpec | None, factory_or(DRIFT)] = FactorySpec(use=DRIFT)
     implicit: Annotated[FactorySpec | None, factory_or(IMPLICIT)] = FactorySpec(use=IMPLICIT)
     scores: Annotated[FactorySpec | None, factory_or(SCORES)] = FactorySpec(use=SCORES)
+
+    def seen_after_s(self, feedback_s: float) -> float:
+        """Return after how many seconds an answer is looked at, which takes feedback for so long.
+
+        What was said of it is forgotten after that.
+        """
+        return min(self.window_s, OPEN_SHARE * feedback_s)
 
     def lenses(self) -> dict[str, FactorySpec]:
         """Return those that are on, by name."""

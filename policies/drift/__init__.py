@@ -160,12 +160,16 @@ class Drift(Lens):
             self._read(f"feature {name}", values.get(name))
 
     def hear(self, signal: Signal) -> None:
-        """Take in what was said unasked; what was drawn by a coin settles."""
+        """Take in what was said unasked.
+
+        What was drawn by a coin settles; and what active learning asks about is wrong more often
+        than others, the more so the more is asked, as may follow from an alarm.
+        """
         self._tick(signal.at_ms)
         prediction = signal.prediction
         shown = prediction.role == "champion" and not prediction.explored
         good = goodness(signal)
-        if shown and not prediction.audited and good is not None:
+        if shown and prediction.ask is None and good is not None:
             self._watch("volunteered loss", 1.0 - good)
 
     def settle(self, entry: str, settled: Settled) -> None:

@@ -74,10 +74,10 @@ class Raters(Lens):
         most: int = 1000,
     ) -> None:
         super().__init__(task, labels, segments=segments)
-        if not 0.0 < floor < 1.0:
-            raise ValueError("floor is above 0, and below 1")
-        if most < 1:
-            raise ValueError("most is 1 or more")
+        if not (isinstance(floor, float) and 0.0 < floor < 1.0):
+            raise ValueError(f"floor is above 0, and below 1, not {floor!r}")
+        if not (isinstance(most, int) and most >= 1):
+            raise ValueError(f"most is a number of raters, 1 or more, not {most!r}")
         self._proof = Proof(weigh, alpha=alpha)
         self._floor = floor
         self._known = Known(most)
@@ -212,7 +212,7 @@ class Raters(Lens):
         if sums is not None and sums.inverted:
             return True
         two = len(self._skene.labels) == 2
-        return two and self._known.records[source].agreement.bounds()[1] < 0.5
+        return two and self._known.records[source].lately.older.bounds()[1] < 0.5
 
     def _raise(self, source: str) -> None:
         if source not in self._inverted:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from online_learner.evidence import RunningMean
+from policies.lately import Lately
+
+RECENT = 300  # comparisons of one rater that count as of late, up to twice as many
 
 
 @dataclass(slots=True)
@@ -20,17 +23,27 @@ class Record:
     agreement
         With each other rater of an answer; where the others agree among themselves, trials depend
         on one another, and the bounds are too narrow.
+    lately
+        The same of late: who reads a scale upside down may learn better.
     gold
         With auditors.
     """
 
     signals: int = 0
     agreement: RunningMean = field(default_factory=RunningMean)
+    lately: Lately = field(default_factory=lambda: Lately(RECENT))
     gold: RunningMean = field(default_factory=RunningMean)
 
     def pack(self) -> list[Any]:
         """Return it as plain JSON."""
-        return [self.signals, self.agreement.pack(), self.gold.pack()]
+        return [self.signals, self.agreement.pack(), self.lately.pack(), self.gold.pack()]
+
+    @classmethod
+    def unpack(cls, state: Sequence[Any]) -> Record:
+        """Return what `pack` wrote."""
+        signals, agreement, lately, gold = state
+        of_late = Lately.unpack(lately, RECENT)
+        return cls(signals, RunningMean.unpack(agreement), of_late, RunningMean.unpack(gold))
 
 
 @dataclass(slots=True)
@@ -59,6 +72,7 @@ class Known:
         for source in (one, other):
             if (record := self.records.get(source)) is not None:
                 record.agreement.add(float(agreed))
+                record.lately.add(float(agreed))
 
     def judge(self, source: str, *, right: bool) -> None:
         """Count whether a rater is right."""
@@ -76,7 +90,4 @@ class Known:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take back what `pack` returned."""
-        self.records = {
-            source: Record(signals, RunningMean.unpack(agreement), RunningMean.unpack(gold))
-            for source, (signals, agreement, gold) in state.items()
-        }
+        self.records = {source: Record.unpack(packed) for source, packed in state.items()}

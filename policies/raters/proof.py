@@ -1,10 +1,11 @@
 """Has it helped to believe some raters more than others? A paired test on what is known to be true.
 
-The score of a vote is 1 where its winner is true; of several winners each has its share. The score
-of a single word is 1 where it is true, and that of the weighed one differs by how much more it
-weighs than words usually do, times how much truer it is than usual: on average, by how far those
-who weigh more are right more often. Numbers score 1 less their distance. Weights are those known
-before. Differences are bet on (`policies.switch`).
+The score of a vote is 1 where its winner is true; of several winners each has its share. Single
+words are compared two by two, each with the next one: the score of a pair is the share that is
+true, and that of the weighed one differs by half of how much more the one weighs, times how much
+truer it is. On average, that is by how far those who weigh more are right more often; that words
+become truer with time, while weights change, is no merit of these. Numbers score 1 less their
+distance. Weights are those known before. Differences are bet on (`policies.switch`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Proof(Switch):
 
     def __init__(self, mode: Mode | bool = "auto", *, alpha: float = ALPHA) -> None:
         super().__init__(mode, alpha=alpha)
-        self._usual_weight, self._usual_right = [1.0, 1.0], [0.5, 1.0]  # sums, and counts
+        self._before: tuple[float, bool] | None = None  # a single word, until the next one
 
     def vote(self, words: Iterable[tuple[str, float]], truth: str) -> None:
         """Take in what several said, each with their weight, and what is true."""
@@ -37,13 +38,13 @@ class Proof(Switch):
         self.take(before, after, after - before)
 
     def word(self, weight: float, *, right: bool) -> None:
-        """Take in whether a single word is right."""
-        weights, rights = self._usual_weight, self._usual_right
-        over = weight - weights[0] / weights[1]
-        d = over * (right - rights[0] / rights[1])
-        weights[:] = weights[0] + weight, weights[1] + 1.0
-        rights[:] = rights[0] + right, rights[1] + 1.0
-        self.take(float(right), right + d, d / MOST_WEIGHT)
+        """Take in whether a single word is right; every second one ends a pair."""
+        if self._before is None:
+            self._before = weight, right
+            return
+        (other, was_right), self._before = self._before, None
+        gap, raw = (weight - other) * (right - was_right), (right + was_right) / 2.0
+        self.take(raw, raw + gap / 2.0, gap / MOST_WEIGHT)
 
     def number(self, values: Iterable[tuple[float, float]], truth: float) -> None:
         """Take in what several gave, from 0 to 1, each with their weight, and what is true."""
@@ -74,12 +75,12 @@ class Proof(Switch):
 
     def pack(self) -> dict[str, Any]:
         """Return the state as plain JSON."""
-        return {**super().pack(), "usual": [self._usual_weight, self._usual_right]}
+        return {**super().pack(), "before": self._before}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take back what `pack` returned."""
         super().restore(state)
-        self._usual_weight, self._usual_right = (list(pair) for pair in state["usual"])
+        self._before = None if state["before"] is None else tuple(state["before"])
 
 
 def _score(votes: Mapping[str, float], truth: str) -> float:

@@ -28,7 +28,7 @@ ALPHA = 0.01  # with which the bounds of a slope may ever fail
 TIGHTEST = 40.0  # comparisons at which the bounds are tightest, against those of one look
 ENOUGH = 8  # comparisons before a slope is told
 LEAST_SPREAD = 1e-4  # variance of what others say, below which it tells nothing
-MOST_VALUES = 10  # of one answer
+MOST_VALUES = 10  # of one answer; where the truth is known, the latest
 AUDITOR = ""  # the name under which an auditor's value is kept
 
 
@@ -145,7 +145,9 @@ class Scale:
         if len(self.answers) > self.most:
             del self.answers[next(iter(self.answers))]
         if rater not in values and len(values) >= MOST_VALUES:
-            return
+            if AUDITOR not in {rater, *values}:
+                return
+            del values[next(source for source in values if source != AUDITOR)]  # it has taught
         for source, value in values.items():
             self._count(source, value, -1.0)
         at = 0

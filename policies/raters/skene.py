@@ -43,7 +43,7 @@ from policies.raters.strength import NEGLIGIBLE, STRONGEST, strengths
 
 HALF = 300.0  # words of a rater, after which one counts half
 MOST_LABELS = 200
-MOST_WORDS = 10  # of one answer
+MOST_WORDS = 10  # of one answer; where the truth is known, the latest
 RIGHT, RIGHT_N = 0.7, 8.0  # of all raters before anybody has spoken, and its worth in words
 LEAST_ROW = 1.0  # words that the table of all is worth at least, for each truth
 BUSY = 200.0  # words of one rater that count for the table of all
@@ -125,7 +125,9 @@ class Skene:
             return
         answer = self._meet(name)
         if rater not in answer.words and len(answer.words) >= MOST_WORDS:
-            return
+            if answer.truth is None:
+                return
+            del answer.words[next(iter(answer.words))]  # what it has taught stays
         self._forget(answer)
         table = self.raters.pop(rater, None) or Table(blank(len(self.labels)))
         self.raters[rater] = table

@@ -21,13 +21,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from online_learner.schema import Label, Raised, Settled, Sighting, Signal, Task
+from policies.lately import Lately
 from policies.lens import Lens
 from policies.response.audits import Audits, Word
 from policies.response.covariates import Covariates, Place, segment_values
 from policies.response.outcomes import Outcomes, edges, explicit
 from policies.response.proof import Proof
 from policies.response.propensity import Propensity
-from policies.response.rates import Lately, Rates
+from policies.response.rates import Rates
 from policies.response.silence import Silence
 from policies.response.telling import NO_AUDITS, by_dimension, silence_told
 from policies.response.waiting import Spoken, Waiting
@@ -72,8 +73,8 @@ class Response(Lens):
         alpha: float = ALPHA,
     ) -> None:
         super().__init__(task, labels, segments=segments)
-        if not clip > 1.0:
-            raise ValueError("clip is the largest weight, more than 1")
+        if not (isinstance(clip, int | float) and clip > 1.0):
+            raise ValueError(f"clip is the largest weight, more than 1, not {clip!r}")
         self._clip = float(clip)
         self._proof = Proof(weigh, alpha=alpha)
         self._covariates = Covariates(task, self.segments)
@@ -175,28 +176,39 @@ class Response(Lens):
         if not drawn:
             self._take_word(entry, word)
             return
-        if words := self._waiting.take(_ms(entry)):
-            if self._audits.usable and self._silence.spoken.any():
-                raw, corrected = self._silence.raw(), self._silence.corrected()
-                told = [(other.stratum, other.number) for other in words]
-                self._proof.compare(raw, corrected, (word.stratum, word.number), told)
-            for other in words:
-                self._silence.hear(*other[1:])
-        self._silence.draw(word.stratum, word.number, word.goodness)
+        audit = Spoken(_ms(entry), word.stratum, word.number, word.goodness)
+        words, waits = self._waiting.draw(audit) if self._audits.usable else ([], False)
+        if words:
+            self._compare(audit, words)
+        for other in words:
+            self._silence.hear(*other[1:])
+        if not waits:
+            self._silence.draw(*audit[1:4])
 
     def _take_word(self, entry: str, word: Word) -> None:
         """Count what somebody chose to say; where there are audits, once one of its time settles.
 
-        So nothing is known of it yet when both are compared.
+        So neither is counted yet when both are compared.
         """
         if word.auditor:
             return
+        self._spoken_well.add(word.goodness)
         mean = self._propensity.mean
         weight = max(1.0 / self._clip, min(self._clip, mean / word.chance))
         spoken = Spoken(_ms(entry), word.stratum, word.number, word.goodness, weight)
-        if not (self._audits.usable and self._waiting.add(spoken)):
+        audits, waits = self._waiting.speak(spoken) if self._audits.usable else ([], False)
+        if audits and audits[-1].at_ms >= spoken.at_ms:
+            self._compare(audits[-1], [spoken])
+        for audit in audits:
+            self._silence.draw(*audit[1:4])
+        if not waits:
             self._silence.hear(*spoken[1:])
-        self._spoken_well.add(word.goodness)
+
+    def _compare(self, audit: Spoken, words: Sequence[Spoken]) -> None:
+        if self._silence.spoken.any():
+            raw, corrected = self._silence.raw(), self._silence.corrected()
+            told = [(word.stratum, word.number) for word in words]
+            self._proof.compare(raw, corrected, (audit.stratum, audit.number), told)
 
     # --- what follows from it ---------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from online_learner.schema import Settled
-from policies.response.rates import Lately
+from policies.lately import Lately
 
 MOST = 2000  # audits that wait, for a word or to be settled
 ENOUGH = 0.9  # of the audits answered by ordinary people, at which their silence hides little

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -206,14 +207,14 @@ def _cut(value: float) -> float:
 
 def _numbers(features: Mapping[str, Any]) -> Iterator[tuple[int, float]]:
     """Yield the features that are numbers, by the place of their names."""
-    for name, value in list(features.items())[:VALUES]:
+    for name, value in itertools.islice(features.items(), VALUES):
         if isinstance(value, int | float) and not isinstance(value, bool):
             yield crc32(name.encode()) % FEATURES, _cut(value)
 
 
 def _words(features: Mapping[str, Any]) -> Iterator[int]:
     """Yield the places of what is not a number: of the words of a text, of other values as such."""
-    for name, value in list(features.items())[:VALUES]:
+    for name, value in itertools.islice(features.items(), VALUES):
         if isinstance(value, bool):
             yield crc32(f"{name}={value}".encode()) % FEATURES
         elif isinstance(value, str):

@@ -44,6 +44,7 @@ class Propensity:
         self.asked: Floats = np.zeros(BUCKETS)  # share of answers asked about, by bucket
         self.seen = PRIOR
         self.spoke = self.expected = PRIOR * _sigmoid(FIRST)
+        self._plain: list[float] = []  # the weights, for single answers: faster than an array
 
     @property
     def mean(self) -> float:
@@ -71,12 +72,13 @@ class Propensity:
         self.squares *= FORGET
         np.add.at(self.squares, at, gradient**2)
         np.add.at(self.weights, at, -RATE * gradient / np.sqrt(1e-3 + self.squares[at]))
+        self._plain = []
         self.asked[place.bucket] += (place.asked - self.asked[place.bucket]) / 500.0
 
     def _log_odds(self, place: Place) -> float:
-        return float(self.weights[place.at] @ np.array(place.values)) + math.log(
-            self.spoke / self.expected
-        )
+        plain = self._plain = self._plain or self.weights.tolist()
+        found = sum(plain[at] * value for at, value in zip(place.at, place.values, strict=True))
+        return found + math.log(self.spoke / self.expected)
 
     def told(self) -> dict[str, Any]:
         """Return what chances rest on, as plain JSON."""

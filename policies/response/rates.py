@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from online_learner.evidence import RunningMean
 from online_learner.schema import Raised
+from policies.lately import Lately
 
 RECENT = 10_000  # answers after which older ones are left out: what is told covers up to twice it
 MOST = 50  # values of one dimension that are told apart
@@ -19,37 +19,6 @@ WATCHED = frozenset({"all", "output", "interface"})
 
 
 @dataclass(slots=True)
-class Lately:
-    """A mean of late, of numbers in [0, 1].
-
-    Two means run, of which the younger takes the older's place after `recent` numbers: what is told
-    is the plain mean since the older began, over `recent` numbers or up to twice as many, with
-    bounds that hold after every number at once (`RunningMean`).
-    """
-
-    recent: int = RECENT
-    older: RunningMean = field(default_factory=RunningMean)
-    younger: RunningMean = field(default_factory=RunningMean)
-
-    def add(self, value: float) -> None:
-        """Take in one number."""
-        self.older.add(value)
-        self.younger.add(value)
-        if self.younger.n >= self.recent:
-            self.older, self.younger = self.younger, RunningMean()
-
-    def pack(self) -> list[list[float]]:
-        """Return the state as plain JSON."""
-        return [self.older.pack(), self.younger.pack()]
-
-    @classmethod
-    def unpack(cls, state: Sequence[Any], recent: int = RECENT) -> Lately:
-        """Return what `pack` wrote."""
-        older, younger = map(RunningMean.unpack, state)
-        return cls(recent, older, younger)
-
-
-@dataclass(slots=True)
 class Cell:
     """A share of late, and whether it has changed.
 
@@ -57,7 +26,7 @@ class Cell:
     differ, what was before is forgotten.
     """
 
-    share: Lately = field(default_factory=Lately)
+    share: Lately = field(default_factory=lambda: Lately(RECENT))
     block: list[int] = field(default_factory=lambda: [0, 0])
     before: list[int] = field(default_factory=lambda: [0, 0])
 
@@ -93,7 +62,7 @@ class Cell:
     def unpack(cls, state: Sequence[Any]) -> Cell:
         """Return what `pack` wrote."""
         share, block, before = state
-        return cls(Lately.unpack(share), [*block], [*before])
+        return cls(Lately.unpack(share, RECENT), [*block], [*before])
 
 
 def chance(n: int, k: int, others: int, hits: int) -> float:

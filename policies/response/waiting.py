@@ -1,4 +1,4 @@
-"""What people chose to say, held back until an audit of the same time can be compared with it."""
+"""What people chose to say, and audits, held back until those of one time can be compared."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import bisect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-MOST = 500  # words that wait
+MOST_WORDS, MOST_AUDITS = 500, 100  # that wait
 
 
 class Spoken(NamedTuple):
-    """A word that somebody chose to say: on an answer of when, where it stands, and how good.
+    """What was said of an answer: of when, where it stands, and how good it was.
 
     Parameters
     ----------
@@ -24,41 +24,65 @@ class Spoken(NamedTuple):
     stratum: int
     number: int
     goodness: float
-    weight: float
+    weight: float = 1.0
 
 
 class Waiting:
-    """Joins words with the next audit in the order of the answers, whenever that is settled.
+    """Joins words with the next audit, in the order of the answers, whichever is known first.
 
-    Memory is bounded: of very many words some do not wait, whatever they say.
+    What comes too late for that does not wait, nor do some where there are very many.
     """
 
     def __init__(self) -> None:
-        self._words: list[Spoken] = []  # by time
-        self._at_ms = 0  # the latest audit that words were taken for
+        self._words: list[Spoken] = []  # both by time
+        self._audits: list[Spoken] = []
+        self._spoken_ms = self._drawn_ms = 0  # of the latest of each that has come
 
-    def add(self, word: Spoken) -> bool:
-        """Hold a word back; tells whether it waits now."""
-        waits = word.at_ms >= self._at_ms and len(self._words) < MOST
+    def speak(self, word: Spoken) -> tuple[list[Spoken], bool]:
+        """Take in a word.
+
+        Returns
+        -------
+        The audits that wait no longer, and whether the word does: where it does not, and the last
+        of the audits is of its time or later, these two are to be compared.
+        """
+        if word.at_ms < self._spoken_ms:
+            return [], False
+        self._spoken_ms = word.at_ms
+        place = bisect.bisect_left(self._audits, (word.at_ms,))
+        later = self._audits[place : place + 1]
+        found, self._audits = self._audits[: place + len(later)], self._audits[place + len(later) :]
+        waits = not later and word.at_ms >= self._drawn_ms and len(self._words) < MOST_WORDS
         if waits:
-            bisect.insort(self._words, word)
-        return waits
+            self._words.append(word)
+        return found, waits
 
-    def take(self, at_ms: int) -> list[Spoken]:
-        """Return the words on answers up to this time, which wait no longer."""
-        self._at_ms = max(self._at_ms, at_ms)
-        place = bisect.bisect_right(self._words, at_ms, key=lambda word: word.at_ms)
+    def draw(self, audit: Spoken) -> tuple[list[Spoken], bool]:
+        """Take in an audit.
+
+        Returns
+        -------
+        The words on answers up to its time, which wait no longer, and whether the audit does.
+        """
+        self._drawn_ms = max(self._drawn_ms, audit.at_ms)
+        place = bisect.bisect_right(self._words, audit.at_ms, key=lambda word: word.at_ms)
         found, self._words = self._words[:place], self._words[place:]
-        return found
+        ahead = audit.at_ms > self._spoken_ms
+        waits = ahead and not found and len(self._audits) < MOST_AUDITS
+        if waits:
+            bisect.insort(self._audits, audit)
+        return found, waits
 
     def pack(self) -> list[Any]:
         """Return the state as plain JSON."""
-        return [self._at_ms, [list(word) for word in self._words]]
+        words, audits = ([list(one) for one in held] for held in (self._words, self._audits))
+        return [self._spoken_ms, self._drawn_ms, words, audits]
 
     @classmethod
     def unpack(cls, state: Sequence[Any]) -> Waiting:
         """Return what `pack` wrote."""
         found = cls()
-        found._at_ms, words = state
+        found._spoken_ms, found._drawn_ms, words, audits = state
         found._words = [Spoken(*word) for word in words]
+        found._audits = [Spoken(*audit) for audit in audits]
         return found

@@ -92,7 +92,7 @@ async def _queue(scene: Scene) -> list[dict[str, Any]] | None:
 
     Who may label, and is no auditor, is shown what active learning asks about.
     """
-    if not scene.may("label"):
+    if not scene.may("label") and not scene.may("audit"):
         return None
     lanes = LANES if scene.may("audit") else (ASK,)
     found = queue_of(scene.room)
