@@ -139,7 +139,7 @@ class ObserveSpec(Section):
     """
 
     window_s: Annotated[float, Field(gt=0)] = 600.0
-    most_per_s: Annotated[float, Field(gt=0)] = 100.0
+    most_per_s: Annotated[float, Field(gt=0)] = 50.0
     response: Annotated[FactorySpec | None, factory_or(RESPONSE)] = FactorySpec(use=RESPONSE)
     raters: Annotated[FactorySpec | None, factory_or(RATERS)] = FactorySpec(use=RATERS)
     drift: Annotated[FactorySpec | None, factory_or(DRIFT)] = FactorySpec(use=DRIFT)
