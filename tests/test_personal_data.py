@@ -209,6 +209,12 @@ HOSTILE = [
 ]
 
 
+MAIL = (
+    "Dear customer, your order 8837261 of 2024-05-12 came to 1,299.00 and is delivered on "
+    "03.06.2024 between 10:00 and 12:30; keep the id 00340434161094042557 at hand. Thanks!"
+)
+
+
 def cpu_s(work: Callable[[], object]) -> float:
     """Return the processor time of the quickest of three runs, in seconds."""
     taken = []
@@ -222,22 +228,19 @@ def cpu_s(work: Callable[[], object]) -> float:
 @pytest.mark.parametrize("part", HOSTILE, ids=ascii)
 @pytest.mark.parametrize("frame", ["{}", "1111111111@{}!", "{}@1.1.1"])
 def test_hostile_texts_take_linear_time(part: str, frame: str) -> None:
-    """Of what is made to send a pattern astray, four times as much takes no ten times as long."""
+    """64 kB made to send a pattern astray take 4 times a quarter, and some tens of times a mail."""
 
-    def taken(size: int) -> float:
-        text = frame.format(part * (size // len(part)))
+    def taken(text: str) -> float:
         return cpu_s(lambda: [find(plain(text)) for find in FINDERS.values()])
 
-    assert taken(65_536) < 10 * taken(16_384) + 0.01
+    whole, quarter = (taken(frame.format(part * (size // len(part)))) for size in (65_536, 16_384))
+    assert whole < 6 * quarter + 0.01
+    assert whole < 100 * taken(MAIL * (65_536 // len(MAIL)))
 
 
 def test_ordinary_texts_take_microseconds() -> None:
     """A text of 200 characters with numbers in it takes less than half a millisecond."""
-    text = (
-        "Dear customer, your order 8837261 of 2024-05-12 came to 1,299.00 and is delivered on "
-        "03.06.2024 between 10:00 and 12:30; keep the id 00340434161094042557 at hand. Thanks!"
-    )
-    assert cpu_s(lambda: [kinds_in(text) for _ in range(200)]) / 200 < 500e-6
+    assert cpu_s(lambda: [kinds_in(MAIL) for _ in range(200)]) / 200 < 500e-6
 
 
 # --- real texts -------------------------------------------------------------------------------

@@ -227,20 +227,25 @@ async def _check_replay(stages: Stages, steps: list[Step], ledger: Ledger, found
 async def _check_gate(registry: Registry, found: Audit) -> None:
     """Check that each settled audit is in the evidence, and that no epoch was decided twice.
 
-    The gate goes on meanwhile: of what settles after its state was read, only that it is an audit.
+    The gate may still be settling: both are read until it has not come further in between.
     """
-    state = await registry.store.hash(registry.keys.checkpoint("gatekeeper"))
-    settled = registry.unseal("gate", state, GateState)[0].settled if state else "0-0"
+    settled, evidence = None, list[str]()
+    while settled is None or settled != await _settled(registry):
+        settled = await _settled(registry)
+        evidence = [entry async for entry, _ in _all(registry, "evidence")]
     audits = [entry async for entry, _ in _all(registry, "audits")]
     due = {entry for entry in audits if entry_order(entry) <= entry_order(settled)}
-    evidence = [entry async for entry, _ in _all(registry, "evidence")]
     found.settled = len(evidence)
-    judged = {entry for entry in evidence if entry_order(entry) <= entry_order(settled)}
-    strange = set(evidence) - set(audits)
-    found.judged_wrong += len(due ^ judged | strange) + len(evidence) - len(set(evidence))
+    found.judged_wrong += len(due ^ set(evidence)) + len(evidence) - len(set(evidence))
     verdicts = [Verdict.model_validate_json(f[b"v"]) async for _, f in _all(registry, "verdicts")]
     epochs = Counter(verdict.epoch for verdict in verdicts)
     found.judged_wrong += sum(count - 1 for count in epochs.values())
+
+
+async def _settled(registry: Registry) -> str:
+    """Return the last audit that the gate has settled."""
+    state = await registry.store.hash(registry.keys.checkpoint("gatekeeper"))
+    return registry.unseal("gate", state, GateState)[0].settled if state else "0-0"
 
 
 async def caught_up(store: Store, stages: Stages) -> bool:

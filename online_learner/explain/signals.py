@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from online_learner.errors import NotFound
@@ -104,7 +105,7 @@ def tell(fate: Fate) -> dict[str, Any]:
         if fate.status in {"learned", "rolled_back"}:
             found["learned_at"] = fate.step.at
         if (weighed := fate.step.weighed.get(fate.place)) is not None:
-            found["weighed"] = weighed.model_dump()
+            found["weighed"] = asdict(weighed)
     return found
 
 

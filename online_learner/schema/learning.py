@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from pydantic import Field
@@ -11,7 +12,8 @@ from online_learner.schema.values import Record
 Status: TypeAlias = Literal["candidate", "blessed", "rejected"]
 
 
-class Weighed(Record):
+@dataclass(slots=True)
+class Weighed:
     """What one lesson weighed: by the table of signals, in the end, and by what in between.
 
     `factors` are those of the observers, by name. What they do not account for is validation's.
@@ -19,7 +21,7 @@ class Weighed(Record):
 
     raw: float
     given: float
-    factors: dict[str, float] = Field(default_factory=dict)
+    factors: dict[str, float] = field(default_factory=dict)
 
 
 class Step(Record):
