@@ -3,6 +3,7 @@
 OnlineLearnerError
 ├── ConfigError              the configuration file or an import path is wrong
 ├── StateError               stored state is damaged, or was not written by us
+├── DataError                archived or compiled data is damaged, gone, or cannot be written
 ├── Fenced                   another process has taken over as the writer
 ├── Unfit                    a learner cannot take these features, and says why
 └── ServiceError             everything a client can be told, as `application/problem+json`
@@ -53,6 +54,21 @@ class ConfigError(OnlineLearnerError):
 
 class StateError(OnlineLearnerError):
     """Stored state is damaged, or carries no valid seal of ours. It is never parsed."""
+
+
+class DataError(OnlineLearnerError):
+    """Archived or compiled data is damaged, gone, or cannot be written; says what to do.
+
+    Parameters
+    ----------
+    code
+        `missing`, `damaged`, `no_space`, `not_writable`, `exists`, `empty`, `not_fillable` or
+        `other_form`.
+    """
+
+    def __init__(self, message: str, *, code: str = "damaged") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Fenced(OnlineLearnerError):

@@ -21,6 +21,7 @@ from online_learner.weigh import Corrections
 MAX_WEIGHT = 10.0
 DIGITS = 6  # of a weight as it is recorded
 MOST_HASTE = 100.0
+ERASED = b"x"  # the only field of an entry whose contents were erased
 NOTHING = "nothing_to_learn"  # how the reason begins for a signal that is kept, and not learned
 
 
@@ -136,6 +137,8 @@ class Interpreter:
         """Return what a signal teaches, and how it was weighed; raises `_Aside`."""
         if not fields:
             raise _Aside("gone: it is no longer in the log")
+        if ERASED in fields:
+            raise _Aside("erased: nothing of it is kept")
         feedback = Feedback.model_validate_json(fields[b"f"])
         prediction = Prediction.model_validate_json(fields[b"r"])
         other = Prediction.model_validate_json(fields[b"o"]) if b"o" in fields else None

@@ -67,6 +67,7 @@ class Loop:
                 model,
                 spec,
                 window_s=window_s,
+                data_dir=settings.data_dir,
                 clock=clock,
                 rng=rng or random.Random(),  # noqa: S311
             )

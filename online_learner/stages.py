@@ -8,8 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
+from online_learner.archive.log import Log
+from online_learner.archive.place import Place
 from online_learner.errors import ConfigError
 from online_learner.ids import Keyring
 from online_learner.ingest import Admission
@@ -43,6 +46,8 @@ class Stages:
         For how many seconds an answer takes feedback.
     trains
         Whether the weights are learned here, and may be on a GPU; else they stay on the CPU.
+    data_dir
+        Where the archive is, where the configuration does not say another place; None: no archive.
     """
 
     store: Store
@@ -51,6 +56,7 @@ class Stages:
     spec: ModelSpec
     window_s: float = 86_400.0
     trains: bool = True
+    data_dir: Path | None = None
     clock: Callable[[], float] = time.time
     rng: random.Random = field(default_factory=random.Random)
 
@@ -123,6 +129,11 @@ class Stages:
         """Stage 7: swap."""
         return Follower(self.registry, self.predictor, self.learner)
 
+    @cached_property
+    def log(self) -> Log:
+        """All that was ever recorded, be it in the store or on file."""
+        return Log(self.registry, archive_place(self.spec, self.data_dir))
+
     # --- what they rest on --------------------------------------------------------------------
 
     @cached_property
@@ -154,6 +165,19 @@ class Stages:
     def rules(self) -> Any:
         """What makes flags; see `policies.rules`."""
         return make_rules(self.spec)
+
+
+def archive_place(spec: ModelSpec, data_dir: Path | None) -> Place | None:
+    """Return where a model's log goes on file; None where it does not."""
+    root = data_place(spec, data_dir)
+    return None if root is None or spec.archive is None else root.at("archive")
+
+
+def data_place(spec: ModelSpec, data_dir: Path | None) -> Place | None:
+    """Return where archive and datasets are: as configured, else the data directory."""
+    if spec.archive is not None and spec.archive != "auto":
+        return Place.open(spec.archive)
+    return None if data_dir is None else Place.open(data_dir)
 
 
 # --- what a team tunes ------------------------------------------------------------------------

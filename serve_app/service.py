@@ -157,7 +157,15 @@ class Service:
         Where the configuration cannot be used, or the weights are not of it, the old one goes on.
         """
         spec, window_s = self.settings.model(model), self.settings.window_s
-        room = Stages(self.store, self.keyring, model, spec, window_s=window_s, trains=False)
+        room = Stages(
+            self.store,
+            self.keyring,
+            model,
+            spec,
+            window_s=window_s,
+            trains=False,
+            data_dir=self.settings.data_dir,
+        )
         try:
             admission, _ = room.admission, room.learner
         except Exception as error:  # a team's own code may raise anything

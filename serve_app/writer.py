@@ -190,7 +190,15 @@ class Writer:
 
     def _stages(self, store: Store, keyring: Keyring, spec: ModelSpec, window_s: float) -> Stages:
         trains = self.role == "learner"
-        return Stages(store, keyring, self.model, spec, window_s=window_s, trains=trains)
+        return Stages(
+            store,
+            keyring,
+            self.model,
+            spec,
+            window_s=window_s,
+            trains=trains,
+            data_dir=self._data_dir,
+        )
 
     async def _beat(
         self, store: Store, keyring: Keyring, known: tuple[ModelSpec, float] | None

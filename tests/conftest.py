@@ -203,7 +203,7 @@ def make_settings(server: EmbeddedServer, data_dir: Path) -> Callable[..., Setti
     `make_settings(web={"audit": 1.0}, window_s=60)` changes the model `web`, and the window. The
     models are `web` (labels false and true), `topic` (three labels), `rent` (a number), `pages` (a
     ranking) and `llm` (answers made elsewhere); only those named are configured, and `web` where
-    none is. A model of another name is taken as given.
+    none is. A model of another name is taken as given. None has an archive unless it asks for one.
     """
 
     def make(**changes: Any) -> Settings:
@@ -221,12 +221,16 @@ def _settings(store_url: str, data_dir: Path, changes: dict[str, Any]) -> Settin
         "llm": LLM,
     }
     models = {
-        name: known.get(name, {}) | change
+        name: {"archive": None} | known.get(name, {}) | change
         for name, change in changes.items()
         if isinstance(change, dict)
     }
     rest = {name: change for name, change in changes.items() if name not in models}
-    document = {"store": store_url, "data_dir": data_dir, "models": models or {"web": WEB}}
+    document = {
+        "store": store_url,
+        "data_dir": data_dir,
+        "models": models or {"web": {"archive": None} | WEB},
+    }
     return Settings.parse(document | rest)
 
 

@@ -91,6 +91,7 @@ def start(place: Path, profile: str, models: dict[str, dict[str, Any]] = MODELS)
     config = place / "loop.yaml"
     data_dir = place / "data"
     settings = {"data_dir": str(data_dir), "profile": profile, "cors": {"origins": ["*"]}}
+    models = {name: {"archive": None} | model for name, model in models.items()}
     config.write_text(yaml.safe_dump(settings | {"models": models}))
     log = place / "up.log"
     command = [str(Path(sys.executable).with_name("online-learner")), "up", "--config", str(config)]

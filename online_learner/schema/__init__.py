@@ -12,6 +12,7 @@ from online_learner.schema.answering import (
     Served,
     Shadow,
 )
+from online_learner.schema.archiving import Segment
 from online_learner.schema.deciding import (
     Action,
     Alarm,
@@ -26,6 +27,7 @@ from online_learner.schema.learning import (
     Registered,
     Status,
     Step,
+    Trained,
     Version,
     Weighed,
 )
@@ -86,6 +88,7 @@ __all__ = [
     "Registered",
     "Said",
     "Scaling",
+    "Segment",
     "Served",
     "Settled",
     "Severity",
@@ -95,6 +98,7 @@ __all__ = [
     "Status",
     "Step",
     "Task",
+    "Trained",
     "Verdict",
     "Version",
     "Weighed",

@@ -24,6 +24,7 @@ Action: TypeAlias = Literal[
     "rollback",
     "freeze",
     "thaw",
+    "forget",
 ]
 
 
@@ -42,6 +43,7 @@ class Aliases(Record):
     doubt: int | None = None  # everything is audited until so many audits have settled
     frozen: bool = False
     pinned: bool = False  # frozen while following: the pinned step answers
+    rebuilt: int = 0  # how often kept versions were learned anew, without what was taken back
 
     @property
     def reference(self) -> int:

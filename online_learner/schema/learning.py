@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -43,6 +43,8 @@ class Step(Record):
     released: list[str] = Field(default_factory=list)  # earlier entries that this step learned
     tables: bool = False  # it took in the tables of the entry `to`, and learned nothing
     weighed: dict[str, Weighed] = Field(default_factory=dict)  # by entry, where it was corrected
+    retracted: list[str] = Field(default_factory=list)  # entries taken back; still in the weights
+    unlearned: list[str] = Field(default_factory=list)  # entries that are in the weights no more
     at: float = 0.0  # when it was committed
 
 
@@ -69,10 +71,26 @@ class Registered(Record):
     sha256: str  # of the file
 
 
+class Trained(Record):
+    """Where weights are from that were trained anew: the dataset, the job, and what was tried.
+
+    `scores` are those on the part of the dataset that was held out, by configuration.
+    """
+
+    dataset: str  # the id of the dataset's version
+    job: str
+    parent: int | None = None  # the version that stood when the job began
+    configuration: dict[str, Any] = Field(default_factory=dict)
+    scores: dict[str, float] = Field(default_factory=dict)
+    because: str = ""  # by hand, on schedule, after so many signals, an alarm
+
+
 class Version(Record):
     """A kept snapshot. Numbers count snapshots in the order in which they were cut.
 
-    One that was registered has learned nothing of the stream, and stands at its beginning.
+    One that was registered has learned nothing of the stream, and stands at its beginning. One that
+    had learned what was taken back later is learned anew without it, under the same number, and
+    `unlearned` counts how many signals that were; where it cannot be, it is `tainted`.
     """
 
     version: int
@@ -87,3 +105,6 @@ class Version(Record):
     cut_at: float = 0.0
     untrained: bool = False
     registered: Registered | None = None
+    trained: Trained | None = None
+    unlearned: int = 0
+    tainted: bool = False

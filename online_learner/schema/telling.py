@@ -128,10 +128,11 @@ class Control(Record):
 
     `reset` goes back to a version under a new lineage. `release` learns entries that had been set
     aside or rolled back. `tables` are what observers found, by their names; from there on the
-    learner weighs by them.
+    learner weighs by them. `retract` says that entries were taken back by who has the right to;
+    `unlearn`, later, puts the weights in their place that were learned without them.
     """
 
-    action: Literal["reset", "release", "tables"]
+    action: Literal["reset", "release", "tables", "retract", "unlearn"]
     to_version: int = 0
     lineage: int = 0
     entries: list[str] = Field(default_factory=list)

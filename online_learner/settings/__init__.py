@@ -41,6 +41,7 @@ from online_learner.settings.parts import (
     PromotionSpec,
     RateSpec,
     ResourcesSpec,
+    RetrainSpec,
     gateways_kind,
 )
 
@@ -56,6 +57,7 @@ __all__ = [
     "PromotionSpec",
     "RateSpec",
     "ResourcesSpec",
+    "RetrainSpec",
     "Settings",
 ]
 
@@ -206,5 +208,6 @@ def _section(path: tuple[int | str, ...]) -> type[BaseModel]:
         "exploration": ExplorationSpec,
         "guards": GuardsSpec,
         "observe": ObserveSpec,
+        "retrain": RetrainSpec,
     }
     return parts.get(str(path[2]) if len(path) > 3 else "", ModelSpec)

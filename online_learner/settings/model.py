@@ -16,6 +16,7 @@ from online_learner.settings.parts import (
     ObserveSpec,
     PromotionSpec,
     ResourcesSpec,
+    RetrainSpec,
     Section,
     factory,
     factory_or,
@@ -68,6 +69,9 @@ class ModelSpec(Section):
     )
     limits: LimitsSpec = LimitsSpec()
     public_feedback: bool = False  # the signed id alone may speak about its own answer
+    archive: str | None = "auto"  # where the log goes on file: a path, a URL; null: nowhere
+    unlearn_horizon: Annotated[float, Field(ge=0)] = 0.0  # seconds; see `retain`
+    retrain: RetrainSpec = RetrainSpec()
     log_inputs: Literal["full", "hashed", "none"] = "full"  # see `online_learner.inputs`
     seed: int = 0
     batch_max: Annotated[int, Field(ge=1, le=8192)] = 512

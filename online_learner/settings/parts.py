@@ -105,6 +105,22 @@ class GuardsSpec(Section):
     jump: Annotated[float, Field(ge=0, le=1)] = 0.4
 
 
+class RetrainSpec(Section):
+    """When fresh learners are trained on a dataset, and which; None or false switches one off.
+
+    The best of those that `search` names, by argument of the learner's factory, is a candidate.
+    `validation` is the share of the dataset that is held out to choose among them, by time.
+    """
+
+    every_s: Annotated[float | None, Field(ge=1)] = None
+    after_signals: Annotated[int | None, Field(ge=1)] = None
+    on_drift: bool = False
+    search: dict[str, list[Any]] = Field(default_factory=dict)
+    epochs: Annotated[int, Field(ge=1, le=100)] = 1
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    least_rows: Annotated[int, Field(ge=2)] = 100
+
+
 class RateSpec(Section):
     """So many a second in the long run, and so many at once (GCRA)."""
 

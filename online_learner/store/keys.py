@@ -95,6 +95,41 @@ class Keys:
         return self._key("released")
 
     @property
+    def retracted(self) -> str:
+        """Hash: feedback entries that were taken back, with the control entry that says so."""
+        return self._key("retracted")
+
+    @property
+    def unlearned(self) -> str:
+        """Hash: of these, those that are in no weights any more, with the control entry."""
+        return self._key("unlearned")
+
+    @property
+    def late(self) -> str:
+        """Stream: what was said of answers that the store holds no more; it only goes on file."""
+        return self._key("late")
+
+    @property
+    def archive(self) -> str:
+        """Hash: by stream, the last entry that has been archived."""
+        return self._key("archive")
+
+    @property
+    def segments(self) -> str:
+        """Hash: the files of the archive, by stream and by the entry after which they begin."""
+        return self._key("segments")
+
+    @property
+    def erasures(self) -> str:
+        """Stream: proofs of what was erased, without what that was."""
+        return self._key("erasures")
+
+    @property
+    def jobs(self) -> str:
+        """Stream: training jobs, and what came of them."""
+        return self._key("jobs")
+
+    @property
     def trimmed(self) -> str:
         """Hash: how far the log has been trimmed; see `retain.trimmed_to`."""
         return self._key("trimmed")
