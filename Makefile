@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast test-ray check bench bench-learners bench-gate bench-policies bench-chaos bench-hostile docs fmt clean
+.PHONY: demo test test-fast test-ray check bench bench-learners bench-gate bench-policies bench-data bench-chaos bench-hostile docs fmt clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -41,6 +41,9 @@ bench-gate: $(READY)
 
 bench-policies: $(READY)
 	$(BIN)/python -m benchmarks policies $(ARGS)
+
+bench-data: $(READY)
+	$(BIN)/python -m benchmarks data $(ARGS)
 
 bench-chaos: $(READY)
 	$(BIN)/python -m benchmarks chaos $(ARGS)

@@ -7,6 +7,7 @@ import sys
 from benchmarks import (
     chaos,
     console,
+    data,
     drift,
     gate,
     hostile,
@@ -27,6 +28,7 @@ ALL = {
     "drift": drift.main,
     "gate": gate.main,
     "policies": policies.main,
+    "data": data.main,
     "hostile": hostile.main,
     "chaos": chaos.main,
     "console": console.main,

@@ -5,8 +5,9 @@ torch head. It is read by the learner that the configuration names, so that it c
 than a state of that one; what is stored is written anew, and never the bytes that came.
 
 Where the model has learned nothing yet, the version answers at once, and the learner goes on from
-it: it is told by a control entry, like any reset, so that a replay meets it at the same place. Else
-the version is a candidate, which the promotion policy treats like any other.
+it: it is told by a control entry, like any reset, so that a replay meets it at the same place.
+Else, or where that is wanted, the version is a candidate, which the promotion policy treats like
+any other. What a training job of this model's own has made comes the same way.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ from online_learner.schema import (
     Control,
     Prediction,
     Registered,
+    Trained,
     Verdict,
     Version,
     finite,
 )
 
 Becomes: TypeAlias = Literal["champion", "candidate"]
+Origin: TypeAlias = Registered | Trained
 
 PROBES = 20  # of the latest questions, that it has to answer
 TRIES = 5  # a learner may cut a version meanwhile
@@ -143,6 +146,7 @@ async def bring(
     by: str,
     now: float,
     note: str = "",
+    candidate: bool = False,
     dry_run: bool = False,
 ) -> Brought:
     """Take in the weights of a file as a version.
@@ -153,6 +157,8 @@ async def bring(
         The learner as the configuration makes it.
     by, note
         Who brings it, and what they say of it.
+    candidate
+        Have it tested first, even where the model has learned nothing yet.
     dry_run
         Check all of it, and take in nothing.
 
@@ -163,14 +169,63 @@ async def bring(
     Conflict
         Versions were cut all the while; try again.
     """
-    if await registry.aliases() is None:
-        raise Unavailable(f"'{registry.model}' has no weights yet", code="not_ready")
+    await _check_ready(registry)
     learner = await asyncio.to_thread(read_model, blob, like)
     await _check_answers(registry, learner)
-    packed, digest = await asyncio.to_thread(lambda: (pack_state(learner), learner.digest()))
     origin = Registered(by=by, note=note, sha256=hashlib.sha256(blob).hexdigest())
+    return await _bring(registry, learner, origin, now=now, candidate=candidate, dry_run=dry_run)
+
+
+async def bring_trained(
+    registry: Registry,
+    learner: Learner | Ranker,
+    trained: Trained,
+    *,
+    now: float,
+    dry_run: bool = False,
+) -> Brought:
+    """Take in weights that were trained anew, as a candidate.
+
+    Parameters
+    ----------
+    learner
+        It has learned, and is as the configuration makes it.
+    trained
+        On which dataset, by which job, and what was tried.
+
+    Raises
+    ------
+    Invalid
+        It cannot answer what people ask, or has learned nothing.
+    Conflict
+        Versions were cut all the while; try again.
+    """
+    await _check_ready(registry)
+    if not await asyncio.to_thread(lambda: learner.fitted):
+        raise Invalid("these weights have learned nothing", code="not_this_model")
+    await _check_answers(registry, learner)
+    return await _bring(registry, learner, trained, now=now, candidate=True, dry_run=dry_run)
+
+
+async def _check_ready(registry: Registry) -> None:
+    if await registry.aliases() is None:
+        raise Unavailable(f"'{registry.model}' has no weights yet", code="not_ready")
+
+
+async def _bring(
+    registry: Registry,
+    learner: Learner | Ranker,
+    origin: Origin,
+    *,
+    now: float,
+    candidate: bool,
+    dry_run: bool,
+) -> Brought:
+    packed, digest = await asyncio.to_thread(lambda: (pack_state(learner), learner.digest()))
     for _ in range(TRIES):
-        taken = await _take_in(registry, packed, digest, origin, now=now, dry_run=dry_run)
+        taken = await _take_in(
+            registry, packed, digest, origin, now=now, candidate=candidate, dry_run=dry_run
+        )
         if taken is not None:
             return taken
     raise Conflict("versions are being cut all the while: try again")
@@ -180,9 +235,10 @@ async def _take_in(
     registry: Registry,
     packed: bytes,
     digest: str,
-    origin: Registered,
+    origin: Origin,
     *,
     now: float,
+    candidate: bool,
     dry_run: bool,
 ) -> Brought | None:
     """Write the version; returns None where somebody else was quicker."""
@@ -190,11 +246,10 @@ async def _take_in(
     assert before is not None
     versions = await registry.versions()
     for known in versions:
-        same = known.registered is not None and known.registered.sha256 == origin.sha256
-        if same and _stands(before, known):
+        if _is_same(known, origin, digest) and _stands(before, known):
             return _again(before, known)
     last = await registry.last_version()
-    blank = await _is_blank(registry, before)
+    blank = not candidate and await _is_blank(registry, before)
     after = before.pulled_to(last + 1) if blank else before
     version = Version(
         version=last + 1,
@@ -206,7 +261,8 @@ async def _take_in(
         parent=before.reference,
         status="blessed" if blank else "candidate",
         cut_at=now,
-        registered=origin,
+        registered=origin if isinstance(origin, Registered) else None,
+        trained=origin if isinstance(origin, Trained) else None,
     )
     taken = Brought(version, "champion" if blank else "candidate", _told(version, before))
     head: dict[str, Any] = {"epoch": str(before.epoch), "after": str(last)}
@@ -249,6 +305,13 @@ def _enthroned(registry: Registry, after: Aliases, taken: Brought) -> dict[str, 
     }
 
 
+def _is_same(known: Version, origin: Origin, digest: str) -> bool:
+    """Tell whether a version is of the same file; of what was trained, whether it is the same."""
+    if isinstance(origin, Registered):
+        return known.registered is not None and known.registered.sha256 == origin.sha256
+    return known.state_digest == digest
+
+
 def _stands(before: Aliases, version: Version) -> bool:
     """Tell whether a version answers, or is tested: a candidate of an earlier lineage is not."""
     current = version.status == "candidate" and version.lineage == before.lineage
@@ -257,7 +320,7 @@ def _stands(before: Aliases, version: Version) -> bool:
 
 def _again(before: Aliases, version: Version) -> Brought:
     becomes: Becomes = "champion" if before.champion == version.version else "candidate"
-    sentence = f"This file is version {version.version} already."
+    sentence = f"This is version {version.version} already."
     return Brought(version, becomes, sentence, duplicate=True)
 
 

@@ -14,7 +14,9 @@ OnlineLearnerError
     ├── MethodNotAllowed     405 method_not_allowed
     ├── RequestTimeout       408 request_timeout
     ├── Conflict             409 conflict
-    ├── WindowClosed         410 feedback_window_closed
+    ├── Gone                 410 gone
+    │   ├── WindowClosed     410 feedback_window_closed
+    │   └── Erased           410 erased
     ├── TooLarge             413 too_large
     ├── UnsupportedMediaType 415 unsupported_media_type
     ├── Invalid              422 invalid_value, unknown_field, not_served, version_mismatch, ...
@@ -62,8 +64,8 @@ class DataError(OnlineLearnerError):
     Parameters
     ----------
     code
-        `missing`, `damaged`, `no_space`, `not_writable`, `exists`, `empty`, `not_fillable` or
-        `other_form`.
+        `missing`, `damaged`, `no_space`, `not_writable`, `exists`, `empty`, `not_fillable`,
+        `not_understood`, `other_form` or `changed`.
     """
 
     def __init__(self, message: str, *, code: str = "damaged") -> None:
@@ -175,10 +177,23 @@ class Conflict(ServiceError):
     retryable = True
 
 
-class WindowClosed(ServiceError):
+class Gone(ServiceError):
+    """It was here, and nothing can be done with it any more."""
+
+    status, code, title = 410, "gone", "Gone"
+
+
+class WindowClosed(Gone):
     """The prediction is older than the window in which feedback is taken."""
 
-    status, code, title = 410, "feedback_window_closed", "Feedback window closed"
+    code, title = "feedback_window_closed", "Feedback window closed"
+
+
+class Erased(Gone):
+    """A record of which nothing is kept but its place, since a person wished so."""
+
+    code, title = "erased", "Erased"
+    TOLD: ClassVar[str] = "this was here, and its contents were erased at a person's wish"
 
 
 class TooLarge(ServiceError):
@@ -203,16 +218,14 @@ class RateLimited(ServiceError):
     """More was sent than this key, or this source, may send. Nothing was accepted."""
 
     status, code, title = 429, "rate_limited", "Too many requests"
-    retryable = True
-    retry_after_s = 1
+    retryable, retry_after_s = True, 1
 
 
 class Unavailable(ServiceError):
     """The store does not answer, or the model is still loading. Nothing was accepted."""
 
     status, code, title = 503, "store_unavailable", "Temporarily unavailable"
-    retryable = True
-    retry_after_s = 1
+    retryable, retry_after_s = True, 1
 
 
 class StoreFull(Unavailable):

@@ -28,6 +28,8 @@ from online_learner.errors import ConfigError, NotFound, WindowClosed
 
 Kind = Literal["prediction", "feedback"]
 
+LATE = 1  # the shard in the id of what was said after the window: it is in a stream of its own
+
 _HEAD = struct.Struct(">B4sH6sI4s")
 _MAC_BYTES = 16
 _TEXT_LENGTH = 50

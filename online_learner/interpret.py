@@ -22,6 +22,9 @@ MAX_WEIGHT = 10.0
 DIGITS = 6  # of a weight as it is recorded
 MOST_HASTE = 100.0
 ERASED = b"x"  # the only field of an entry whose contents were erased
+RENAMED = b"w"  # a field of one in which an erased label was renamed
+_read_feedback = Feedback.__pydantic_validator__.validate_json  # without what wraps it
+_read_prediction = Prediction.__pydantic_validator__.validate_json
 NOTHING = "nothing_to_learn"  # how the reason begins for a signal that is kept, and not learned
 
 
@@ -139,9 +142,8 @@ class Interpreter:
             raise _Aside("gone: it is no longer in the log")
         if ERASED in fields:
             raise _Aside("erased: nothing of it is kept")
-        feedback = Feedback.model_validate_json(fields[b"f"])
-        prediction = Prediction.model_validate_json(fields[b"r"])
-        other = Prediction.model_validate_json(fields[b"o"]) if b"o" in fields else None
+        feedback, prediction = _read_feedback(fields[b"f"]), _read_prediction(fields[b"r"])
+        other = _read_prediction(fields[b"o"]) if b"o" in fields else None
         if self.validation is None or released:
             return self._lesson(feedback, prediction, other, learner), None
         said = self.signals.said(feedback, prediction)
@@ -159,7 +161,7 @@ class Interpreter:
         """Return what a signal teaches this learner; raises `_Aside` where that is nothing."""
         if prediction.ask is not None and prediction.ask.reason == "gold" and not feedback.auditor:
             raise _nothing("a planted question tells of its rater; it is kept")
-        if any(record.inputs == "none" for record in (prediction, other or prediction)):
+        if prediction.inputs == "none" or (other is not None and other.inputs == "none"):
             raise _nothing("what was asked is not in the log (log_inputs: none); it is kept")
         lesson = self.signals.lesson(feedback, prediction, other)
         if learner.family == "none":
@@ -178,14 +180,16 @@ class Interpreter:
     ) -> tuple[Lesson, Weighed | None]:
         """Return a lesson with the weight that it has in the end, and how that came about."""
         factors = self.corrections.factors(signal)
-        wanted = min(MAX_WEIGHT, math.prod(factors.values(), start=lesson.weight))
+        wanted = lesson.weight
+        if factors:
+            wanted = min(MAX_WEIGHT, math.prod(factors.values(), start=wanted))
         weight = validation.weigh(signal, wanted)
         if not 0.0 < weight <= MAX_WEIGHT:
             raise _Aside(f"unreadable: the validation policy gave it a weight of {weight:g}")
         if weight == lesson.weight:
             return lesson, None
         how = Weighed(raw=lesson.weight, given=round(weight, DIGITS), factors=factors)
-        return replace(lesson, weight=weight), how
+        return _of_weight(lesson, weight), how
 
     # --- memory -------------------------------------------------------------------------------
 
@@ -219,6 +223,13 @@ class Interpreter:
         if self.validation is not None:
             self.validation.restore(memory.get("validation", {}))
             self._suspend()  # older weights may come with newer tables
+
+
+def _of_weight(lesson: Lesson, weight: float) -> Lesson:
+    """Return a lesson with another weight; `replace` takes as long as learning it."""
+    if isinstance(lesson, Example):
+        return Example(lesson.features, lesson.target, weight, lesson.complementary)
+    return replace(lesson, weight=weight)
 
 
 class _Aside(Exception):

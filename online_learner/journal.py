@@ -8,11 +8,13 @@ set of weights answers, the moment at which it did.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from online_learner.errors import NotFound
+from online_learner.errors import Erased, NotFound
 from online_learner.ids import Address, new_nonce
+from online_learner.interpret import ERASED
 from online_learner.retain import why_gone
 from online_learner.schema import Audit, Feedback, Prediction, Served, label_key, pack
 from online_learner.store import Store
@@ -25,11 +27,18 @@ STREAMS = ("predictions", "audits", "feedback", "served", "asked")
 SEGMENT_MAX = 64
 
 
+class Known(Address):
+    """The address of an answer that was logged before, under the same `external_id`."""
+
+    __slots__ = ()
+
+
 @dataclass(slots=True)
 class _Records:
     nonces: list[str]
     predictions: Sequence[Prediction]
     packed: list[bytes]
+    once: Sequence[bool]
 
 
 class Journal:
@@ -55,10 +64,18 @@ class Journal:
         self._segments = tuple(segments)
         self._marked: dict[str, Served] = {}  # by role, the weights whose first answer is on record
 
-    async def append(self, predictions: Sequence[Prediction]) -> list[Address]:
+    async def append(
+        self, predictions: Sequence[Prediction], once: Sequence[bool] = ()
+    ) -> list[Address]:
         """Append answers; returns their addresses once the server has acknowledged all of them.
 
         The records are kept even if the caller is cancelled meanwhile.
+
+        Parameters
+        ----------
+        once
+            Of each, whether it is left out where one is found by its `external_id`; the address of
+            that one is then returned, as `Known`. Empty where none is.
 
         Raises
         ------
@@ -67,17 +84,18 @@ class Journal:
         """
         nonces = [new_nonce() for _ in predictions]
         packed = [prediction.pack() for prediction in predictions]
-        return await self._group.submit(_Records(nonces, predictions, packed))
+        return await self._group.submit(_Records(nonces, predictions, packed, once))
 
     async def _append(self, group: list[_Records]) -> list[list[Address]]:
         keys = [getattr(self._keys, name) for name in STREAMS]
         arguments: list[bytes | str | int] = [self._window_s]
         marked = dict(self._marked)
         for records in group:
-            rows = zip(records.nonces, records.predictions, records.packed, strict=True)
-            for nonce, prediction, packed in rows:
+            once = records.once or itertools.repeat(False, len(records.nonces))  # noqa: FBT003
+            rows = zip(records.nonces, records.predictions, records.packed, once, strict=True)
+            for nonce, prediction, packed, one in rows:
                 first = _first_answer(prediction, marked)
-                names = self._names(prediction, keys)
+                names = self._names(prediction, keys, once=one)
                 flags = list(_flags(prediction))
                 arguments += (nonce, packed, _audit(prediction, self._segments))
                 arguments += (_question(prediction), first, names, len(flags) // 2, *flags)
@@ -85,7 +103,7 @@ class Journal:
         self._marked = marked
         return [[_address(next(found), nonce) for nonce in records.nonces] for records in group]
 
-    def _names(self, prediction: Prediction, keys: list[str]) -> str:
+    def _names(self, prediction: Prediction, keys: list[str], *, once: bool) -> str:
         """Return where in `keys`, from 1, the lists are under which an answer is found."""
         if prediction.session_id is None and prediction.external_id is None:
             return ""
@@ -95,17 +113,22 @@ class Journal:
             if name is not None:
                 keys.append(self._keys.ref(kind, name))
                 places.append(str(len(keys)))
-        return " ".join(places)
+        first = ["once", places[-1]] if once and prediction.external_id is not None else []
+        return " ".join([*first, *places])
 
     async def read(self, address: Address) -> Prediction:
         """Return the record at an address.
 
         Raises
         ------
+        Erased
+            Nothing of it is kept but its place.
         NotFound
             Nothing is there, or another record is: what was acknowledged has been lost.
         """
         entries = await self._store.range(self._keys.predictions, address.entry, address.entry)
+        if entries and ERASED in entries[0][1]:
+            raise Erased(Erased.TOLD)
         if not entries or entries[0][1][b"n"].decode() != address.nonce:
             why = await why_gone(self._store, self._keys, "predictions", address.entry)
             raise NotFound(
@@ -117,6 +140,8 @@ class Journal:
 
 def _first_answer(prediction: Prediction, marked: dict[str, Served]) -> bytes:
     """Return the entry that marks the first answer of these weights in their role, or nothing."""
+    if prediction.imported:
+        return b""
     known = marked.get(prediction.role)
     if (
         known is not None
@@ -171,5 +196,8 @@ def _segment(prediction: Prediction, name: str) -> str:
 
 
 def _address(entry: bytes, nonce: str) -> Address:
+    known = b"|" in entry
+    if known:
+        entry, nonce = entry[: entry.index(b"|")], entry[entry.index(b"|") + 1 :].decode()
     ms, seq = entry.split(b"-")
-    return Address(int(ms), int(seq), nonce)
+    return (Known if known else Address)(int(ms), int(seq), nonce)

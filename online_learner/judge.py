@@ -105,6 +105,7 @@ class Judge:
         self._pending: OrderedDict[str, _Pending] = OrderedDict()
         self.trials = {key: Trial.unpack(trial) for key, trial in state.trials.items()}
         self.watch = Watch.unpack(state.watch) if state.watch else Watch()
+        self.watch.name = names or label_key
         self.unpaired = Unpaired.unpack(state.unpaired) if state.unpaired else Unpaired()
         self.watched = state.watched
         self.settled = state.settled

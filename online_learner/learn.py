@@ -10,15 +10,18 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from online_learner.archive.log import Log
+from online_learner.committed import checkpoint_of, quarantined, version_of
 from online_learner.errors import Fenced, NotFound, StateError, Unavailable, trace
+from online_learner.forget.handover import Handover
+from online_learner.forget.replace import put_in_place
 from online_learner.ids import entry_order
-from online_learner.interpret import NOTHING, Batch, Signals, Validation, runs
+from online_learner.interpret import Batch, Signals, Validation, runs
 from online_learner.learners import Model
 from online_learner.learners.state import State, pack_memory, pack_state, unpack_state
 from online_learner.registry import Registry
@@ -48,6 +51,8 @@ class Trainer(Replay):
     ----------
     fresh
         The learner as its factory made it: the first version, where there is none yet.
+    handover
+        From where weights come that were learned without what was taken back; None: they stay.
     trusted
         Whether a new model is trusted at once (policies that need no evidence).
     """
@@ -62,15 +67,17 @@ class Trainer(Replay):
         *,
         validation: Validation | None = None,
         corrections: Corrections | None = None,
+        log: Log | None = None,
+        handover: Handover | None = None,
         trusted: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(registry, signals, fresh, validation, corrections)
+        super().__init__(registry, signals, fresh, validation, corrections, log=log)
+        self.handover = handover
         self._spec = spec
         self._snapshots = snapshots
         self._trusted = trusted
         self._clock = clock
-        self.alive: Callable[[], Awaitable[None]] | None = None  # awaited as a long turn goes on
         self.heard: Callable[[Sequence[Entry]], None] = lambda _entries: None  # told what was read
         self._fence: str | None = None
         self._base: bytes = b""  # the published state, and what was learned since, to undo a batch
@@ -79,6 +86,11 @@ class Trainer(Replay):
         self._published_at = 0.0
         self._publish_cost_s = 0.0
         self._unpublished = False
+
+    @property
+    def fence(self) -> str | None:
+        """What tells this writer from the others; None while it does not know where it stands."""
+        return self._fence
 
     # --- recovery -----------------------------------------------------------------------------
 
@@ -227,6 +239,9 @@ class Trainer(Replay):
             aside = {entry: f"unreadable: {error}"}
             await self._learn(Batch([(entry, fields)], set_aside=aside))
             return
+        if control.action in ("retract", "unlearn"):
+            await self._forget(entry, control)
+            return
         if control.action == "release":
             await self._learn(await self.recall(entry, control.entries))
             return
@@ -240,6 +255,25 @@ class Trainer(Replay):
         step = self._step(before, signals=0, reset_to=version.version)
         mark = {"lineage": control.lineage, "kept": version.offset, "reason": reason}
         await self._commit(step, publish=True, reset=mark)
+
+    async def _forget(self, entry: str, control: Control) -> None:
+        """Note what was taken back; once that has been rebuilt, go on without it."""
+        before, rebuild, started = self.at, None, self._clock()
+        if control.action == "unlearn" and self.handover is not None:
+            how: dict[str, Any] = {"until": before.offset, "mark": self._fence, "pace": self.alive}
+            rebuild = await self.handover.take(self.registry, control.entries, **how)
+        if rebuild is None:
+            self.at = self.at.told(entry, "retract")
+            step = self._step(before, signals=0, retracted=control.entries)
+            await self._commit(step, publish=self._due_in_s() <= 0)
+            return
+        self.take_over(entry, rebuild.replay)
+        state, state_digest = self._state()
+        step = self._step(before, signals=0, unlearned=control.entries, state_digest=state_digest)
+        checkpoint = self._checkpoint(state_digest)
+        now = self._clock()
+        await put_in_place(rebuild, step, checkpoint, state, fence=self._fence, now=now)
+        self._is_published(state, kept=True, started=started)
 
     async def _go_back(self, entry: str, control: Control) -> tuple[Version, str]:
         """Go back to a version, or to the nearest that can be loaded; returns it, and why.
@@ -282,7 +316,7 @@ class Trainer(Replay):
             "fence": self._fence,
             "lineage": self.at.lineage,
             "steps": [],
-            "quarantine": [] if step is None else _quarantined(step),
+            "quarantine": [] if step is None else quarantined(step),
         }
         keys = [
             self.keys.fence("learner"),
@@ -295,8 +329,7 @@ class Trainer(Replay):
         ]
         state, started = State(blob=b"", memory=b""), self._clock()
         if publish:
-            state = State(blob=pack_state(self.learner), memory=pack_memory(self.memory()))
-            state_digest = self.learner.digest()
+            state, state_digest = self._state()
             step = step and step.model_copy(update={"state_digest": state_digest})
             await self._seal(head, keys, state, state_digest)
         if step is not None:
@@ -309,12 +342,9 @@ class Trainer(Replay):
             raise Fenced(f"another learner of '{self.registry.model}' has taken over")
         if reply == b"conflict":
             raise Unavailable("another process registered a version meanwhile", code="conflict")
-        self._unpublished = not publish
+        self._unpublished = True
         if publish:
-            self._base, self._since_base = state["blob"], []
-            self._kept = self.at if head["keep"] else self._kept
-            self._published_at = self._clock()
-            self._publish_cost_s = self._published_at - started
+            self._is_published(state, kept=head["keep"], started=started)
 
     async def _seal(
         self, head: dict[str, Any], keys: list[str], state: State, state_digest: str
@@ -324,24 +354,30 @@ class Trainer(Replay):
         if parent is not None:
             number = await self.registry.last_version() + 1
             head["version"] = {"after": str(number - 1), "number": str(number)}
-            head["version"] |= self._version(number, parent, state, state_digest)
+            at, now = self.at, self._clock()
+            version = version_of(at, state_digest, number=number, parent=parent, now=now)
+            head["version"] |= self.registry.seal(f"version {number}", version, **state).fields()
             keys.append(self.keys.version(number))
             self.at = replace(self.at, since_cut=0)
-        checkpoint = Checkpoint(
-            lineage=self.at.lineage,
-            step=self.at.step,
-            offset=self.at.offset,
-            digest=self.at.digest,
-            state_digest=state_digest,
-            learned=self.at.learned,
-            since_cut=self.at.since_cut,
-            differs=self.differs,
-            pid=os.getpid(),
-            at=self._clock(),
-        )
+        checkpoint = self._checkpoint(state_digest)
         head["checkpoint"] = self.registry.seal("checkpoint", checkpoint, **state).fields()
         head["keep"] = self._keep_due()
         head["publish"] = self.keys.swap
+
+    def _checkpoint(self, state_digest: str) -> Checkpoint:
+        return checkpoint_of(self.at, state_digest, differs=self.differs, now=self._clock())
+
+    def _state(self) -> tuple[State, str]:
+        """Return the full state as it is stored, and the digest of the weights."""
+        state = State(blob=pack_state(self.learner), memory=pack_memory(self.memory()))
+        return state, self.learner.digest()
+
+    def _is_published(self, state: State, *, kept: bool, started: float) -> None:
+        self._unpublished = False
+        self._base, self._since_base = state["blob"], []
+        self._kept = self.at if kept else self._kept
+        self._published_at = self._clock()
+        self._publish_cost_s = self._published_at - started
 
     def _keep_due(self) -> bool:
         """Tell whether the second state has to be written anew, too.
@@ -362,26 +398,3 @@ class Trainer(Replay):
         since_cut = int(self.at.since_cut * self.interpreter.haste)
         due = self._snapshots.snapshot_due(aliases, since_cut)
         return aliases.reference if due else None
-
-    def _version(self, number: int, parent: int, state: State, state_digest: str) -> dict[str, str]:
-        version = Version(
-            version=number,
-            lineage=self.at.lineage,
-            step=self.at.step,
-            offset=self.at.offset,
-            digest=self.at.digest,
-            state_digest=state_digest,
-            parent=parent,
-            learned=self.at.learned,
-            cut_at=self._clock(),
-        )
-        return self.registry.seal(f"version {number}", version, **state).fields()
-
-
-def _quarantined(step: Step) -> list[dict[str, str]]:
-    """Return what a step set aside as the script takes it; what was released is there already."""
-    return [
-        {"entry": entry, "record": json.dumps({"reason": reason})}
-        for entry, reason in step.set_aside.items()
-        if not step.released and not reason.startswith(NOTHING)
-    ]

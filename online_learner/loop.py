@@ -13,6 +13,7 @@ The same stages run as Serve deployments in `serve_app`. Here they are called in
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from dataclasses import replace
 from typing import Any, Self, cast
 
 from online_learner.bundle import Bundle
-from online_learner.errors import NotFound, did_you_mean
+from online_learner.errors import Fenced, NotFound, did_you_mean
 from online_learner.ids import Keyring
 from online_learner.ingest import LOCAL, Ingest, Receipt
 from online_learner.learners import Learner, Ranker
@@ -107,15 +108,18 @@ class Loop:
         return await self._log(model, self.stages(model).predictor.answer(request))
 
     async def log(self, model: str, **fields: Any) -> dict[str, Any]:
-        """Log an answer that was made elsewhere: `prompt` and `outputs`, or a chat."""
+        """Log an answer made elsewhere: `prompt` and `outputs`, or `features` and `output`."""
         request = read_chat(LogRequest(**fields))
-        return await self._log(model, self.stages(model).predictor.record(request))
+        record = self.stages(model).predictor.record(request)
+        if request.dry_run:
+            return render(record, None, None, window_s=self.settings.window_s)
+        return await self._log(model, record, once=request.once)
 
-    async def _log(self, model: str, record: Prediction) -> dict[str, Any]:
+    async def _log(self, model: str, record: Prediction, *, once: bool = False) -> dict[str, Any]:
         full = self.store.health.no_room(audited=record.audited)
         if full is not None:
             raise full
-        [address] = await self.stages(model).journal.append([record])
+        [address] = await self.stages(model).journal.append([record], [once])
         prediction_id = self.keyring.seal("prediction", model, address)
         return render(record, prediction_id, address, window_s=self.settings.window_s)
 
@@ -142,21 +146,26 @@ class Loop:
         """Learn all that has arrived, judge it, promote on evidence, and swap the weights in."""
         stages = self.stages(model)
         await self.learn(model)
+        if await stages.unlearning.turn():
+            await self.learn(model)
         await stages.trainer.publish()
         while await stages.gatekeeper.turn():
             pass
         await stages.observer.turn()
         await stages.follower.refresh()
-        await self._tend(stages)
+        await self.tend(model)
         if self.live:
             stages.predictor.bundle = _alive(stages)
 
-    async def _tend(self, stages: Stages) -> None:
-        """Ask the store how it is, and trim what is no longer needed, where that is due."""
-        now = time.monotonic()
+    async def tend(self, model: str) -> None:
+        """Ask the store how it is, archive and trim what is no longer needed, where that is due."""
+        stages, now = self.stages(model), time.monotonic()
         if now - self._looked_at >= LOOK_S:
             self._looked_at = now
             self.ingest.durability = (await self.store.look()).durability
+        if stages.archiver is not None:
+            with contextlib.suppress(Fenced):  # a service archives, or another loop does
+                await stages.archiver.turn_when_due()
         await stages.retention.trim_when_due()
 
     async def learn(self, model: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias
 
 from online_learner.bundle import CANNOT_TAKE, CHAMPION, Bundle, Panel, Weights
 from online_learner.chat import shared_context
+from online_learner.elsewhere import check_generated, read_made
 from online_learner.errors import Invalid, Unavailable, Unfit
 from online_learner.explore import chances, draw, draw_role, softmax
 from online_learner.inputs import FULL, Inputs
@@ -130,20 +131,23 @@ class Predictor:
     def record(self, request: LogRequest) -> Prediction:
         """Return the record of an answer that was made elsewhere, scored by the reward model.
 
+        Of other tasks than `generation`, it is kept as it is; see `elsewhere`.
+
         Raises
         ------
         Unavailable
             No weights are loaded yet.
         Invalid
-            The model does not take such answers, or they are not complete.
+            It is not complete, or none that a model of this task can give.
         """
-        bundle, started = self._ready(), self.clock()
         if self.spec.task != "generation":
-            raise Invalid.at("", f"answers are logged for task: generation, not {self.spec.task}")
-        sent = request.features()
+            return self._imported(request)
+        check_generated(request)
+        bundle, started = self._ready(), self.clock()
+        sent = request.asked()
         flags = self._flags(shared_context(sent), (), None) + self._flags_of_outputs(request)
         features = self.inputs.seen(sent)
-        options = self.inputs.seen_options(request.options())
+        options = self.inputs.seen_options(request.made())
         weights, answer, how = self._rewarded(bundle, shared_context(features), options)
         found = self._record(
             bundle,
@@ -152,6 +156,7 @@ class Predictor:
             output=[option.id for option in options],
             scores=answer.scores,
             model_version=request.model_version,
+            observed_at=request.observed_at,
             **self.inputs.kept(request, features, options),
             **self._blocking(flags),
             **self._asking(how, answer.scores, bundle) | {"role": EXTERNAL},
@@ -160,12 +165,32 @@ class Predictor:
             return found
         return found.model_copy(update={"latency_ms": request.latency_ms})
 
+    def _imported(self, request: LogRequest) -> Prediction:
+        made = read_made(request, self.spec)
+        flags = self._flags(made.features, made.options, Answer(made.output, made.scores))
+        features, options = self.inputs.seen(made.features), self.inputs.seen_options(made.options)
+        return Prediction(
+            model=self.model,
+            version=0,
+            lineage=0,
+            step=0,
+            role=EXTERNAL,
+            output=made.output,
+            scores=made.scores,
+            uncertainty=made.uncertainty,
+            model_version=request.model_version,
+            observed_at=request.observed_at,
+            latency_ms=request.latency_ms or 0.0,
+            **self.inputs.kept(request, features, options),
+            **self._blocking(flags),
+        )
+
     def score(self, request: ScoreRequest) -> dict[str, Any]:
         """Return the rewards of some outputs; nothing is logged."""
         bundle, started = self._ready(), self.clock()
         if self.spec.task not in RANKS:
             raise Invalid.at("", f"a model of the task {self.spec.task} gives no rewards")
-        features = shared_context(self.inputs.seen(request.features()))
+        features = shared_context(self.inputs.seen(request.asked()))
         options = self.inputs.seen(request.options())
         try:
             weights, rewards = bundle.attempt(lambda weights: weights.score(features, options))

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from online_learner.errors import Conflict, Fenced, NotFound, StateError
+from online_learner.candidates import decided, waiting
+from online_learner.errors import Conflict, Fenced, StateError
 from online_learner.evidence import Case, Duel, Terms, Unpaired
 from online_learner.ids import entry_order
 from online_learner.judge import Judge
@@ -234,7 +235,8 @@ class Gatekeeper:
     async def _settle(self, aliases: Aliases, *, heard_until: float) -> int:
         """Settle up to the time until which all signals have been seen, and decide."""
         evidence: list[tuple[str, Settled]] = []
-        candidates = await self._candidates(aliases.lineage)
+        newest, see = self.judge.newest, self._pass_over
+        candidates = await waiting(self.registry, aliases, self.policy, after=newest, damaged=see)
         self.judge.open(self.policy.duels(aliases), aliases)
         alarms = self.judge.alarms(aliases, self._spec.guards)
         move = self._decide(aliases, candidates, alarms)
@@ -251,7 +253,7 @@ class Gatekeeper:
             return 0
         if move is not None:
             move = self._placed(move)
-            self.judge.newest = max([self.judge.newest, *candidates])
+            self.judge.newest = max([self.judge.newest, *decided(move, aliases, candidates)])
             self.judge.promotions += move.verdict is not None and move.verdict.action in CROWNED
             self.judge.restart(move.restart)
             if move.verdict is not None and move.verdict.guard == "unpaired":
@@ -268,19 +270,6 @@ class Gatekeeper:
             now=self._clock(),
         )
         return len(evidence) + (move is not None)
-
-    async def _candidates(self, lineage: int) -> list[int]:
-        """Return the versions of a lineage that were cut and not looked at; no damaged ones."""
-        found = []
-        for number in range(self.judge.newest + 1, await self.registry.last_version() + 1):
-            try:
-                version = await self.registry.version(number)
-            except (StateError, NotFound) as error:
-                self._pass_over(f"version {number}", error)
-                continue
-            if version.status == "candidate" and version.lineage == lineage:
-                found.append(number)
-        return found
 
     def _decide(
         self, aliases: Aliases, candidates: Sequence[int], alarms: Sequence[Alarm]
@@ -336,7 +325,7 @@ async def commit_move(
     if move is not None and move.reset_to is not None:
         await registry.check_whole(move.reset_to)
     keys, head = registry.keys, _progress(registry, fence, evidence, state)
-    names = _script_keys(keys)
+    names = decide_keys(keys)
     after = before
     if move is not None:
         after = move.aliases.model_copy(update={"epoch": before.epoch + 1})
@@ -356,7 +345,8 @@ async def commit_move(
     return after
 
 
-def _script_keys(keys: Keys) -> list[str]:
+def decide_keys(keys: Keys) -> list[str]:
+    """Return the keys that the script `decide` takes, but those of versions."""
     return [
         keys.fence("gatekeeper"),
         keys.checkpoint("gatekeeper"),

@@ -1,8 +1,9 @@
 """Verdicts computed again, from the scalars of the evidence stream alone.
 
 Whoever doubts a decision can repeat it: each test is folded over the evidence once more, and the
-numbers that come out are compared with those of the verdict. It takes no store, no model and no
-trust: `online-learner verdicts MODEL --recheck` does it over HTTP.
+numbers that come out are compared with those of the verdict. It takes no model and no trust:
+`online-learner verdicts MODEL --recheck` does it over HTTP, and reads archive and store itself
+where evidence has left the store meanwhile.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import Any
 
+from online_learner.archive.log import Log
 from online_learner.evidence import Duel, Terms, Trial, log_threshold, log_threshold_spent, numbers
 from online_learner.ids import entry_order
 from online_learner.promote import CROWNED
@@ -39,6 +41,8 @@ class Recheck:
         The largest difference of any number, relative where it is above 1.
     wrong
         What differs by more than 1e-9, in words.
+    verdicts
+        Those that it was given.
     """
 
     def __init__(self, verdicts: Iterable[Verdict], *, begins: str = "0-0") -> None:
@@ -46,11 +50,12 @@ class Recheck:
         self.too_old = 0
         self.worst = 0.0
         self.wrong: list[str] = []
+        self.verdicts = list(verdicts)
         self._trimmed = begins != "0-0"
         self._waiting: deque[tuple[Verdict, dict[str, Any], int]] = deque()
         self._heard: defaultdict[str, list[Settled]] = defaultdict(list)
         promotions = 0
-        for verdict in verdicts:
+        for verdict in self.verdicts:
             if verdict.test is not None:
                 self._waiting.append((verdict, verdict.test, promotions))
             promotions += bool(verdict.settled) and verdict.action in CROWNED  # not an operator's
@@ -91,6 +96,27 @@ class Recheck:
             same = found == told
         if not same:
             self.wrong.append(f"{_called(verdict)}: {name} is {found}, and not {told}")
+
+
+async def recheck(log: Log) -> tuple[Recheck, int]:
+    """Compute all verdicts of a record again; returns the report, and how many there are.
+
+    Raises
+    ------
+    DataError
+        The archive is damaged.
+    """
+    verdicts = [
+        Verdict.model_validate_json(fields[b"v"])
+        async for page in log.pages("verdicts")
+        for _, fields in page
+    ]
+    report = Recheck(verdicts, begins=await log.begins("evidence"))
+    async for page in log.pages("evidence"):
+        for entry, fields in page:
+            report.hear(entry, Settled.model_validate_json(fields[b"e"]))
+    report.end()
+    return report, len(verdicts)
 
 
 def _called(verdict: Verdict) -> str:

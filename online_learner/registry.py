@@ -66,7 +66,7 @@ class Registry:
     ) -> Sealed:
         """Seal a record, and the bytes (or the SHA-256 of bytes already stored) beside it."""
         meta = record.pack()
-        sha = sha or _sha(blob, memory)
+        sha = sha or digest_of(blob, memory)
         mac = self.keyring.mac(purpose, self.model.encode(), meta, sha.encode())
         return Sealed(meta.decode(), sha, mac.hex())
 
@@ -79,7 +79,7 @@ class Registry:
         """Verify a seal and the weights under it, and only then parse the record."""
         meta, sha = self._verified(purpose, fields)
         blob = fields.get(b"blob", b"")
-        if _sha(blob) != sha.partition(" ")[0]:
+        if digest_of(blob) != sha.partition(" ")[0]:
             raise StateError(f"the bytes of {purpose} of '{self.model}' are damaged or gone")
         return self._parsed(purpose, meta, kind), blob
 
@@ -87,7 +87,7 @@ class Registry:
         """Verify a seal, the weights and the memory under it, and only then parse the record."""
         meta, sha = self._verified(purpose, fields)
         blob, memory = fields.get(b"blob", b""), fields.get(b"memory", b"")
-        if _sha(blob, memory) != sha:
+        if digest_of(blob, memory) != sha:
             raise StateError(f"the bytes of {purpose} of '{self.model}' are damaged or gone")
         return self._parsed(purpose, meta, kind), blob, memory
 
@@ -238,6 +238,20 @@ class Registry:
         """Return what is known of the state kept beside it, or None where that is not sound."""
         return await self._known(self.keys.before)
 
+    async def pinned_known(self) -> Checkpoint | None:
+        """Return what is known of the step that a freeze keeps in service; None for none."""
+        return await self._known(self.keys.pinned)
+
+    async def seal_of(self, key: str) -> str:
+        """Return the seal of a kept state as it is now, so that a change can be found out."""
+        found: bytes | None = await self.store.call("HGET", key, "mac")
+        return "" if found is None else found.decode()
+
+    async def bytes_of(self, key: str) -> str:
+        """Return the SHA-256 of the bytes of a kept state, as its seal names it."""
+        found: bytes | None = await self.store.call("HGET", key, "sha")
+        return "" if found is None else found.decode()
+
     async def _known(self, key: str) -> Checkpoint | None:
         found = await self._fields(key, SEAL)
         with contextlib.suppress(StateError):
@@ -281,7 +295,7 @@ class Registry:
             return None
         meta, sha = self._verified("observer", fields)
         told = fields.get(b"memory", b"")
-        if sha.partition(" ")[2] != _sha(told):
+        if sha.partition(" ")[2] != digest_of(told):
             raise StateError(f"what observers report of '{self.model}' is damaged or gone")
         return self._parsed("observer", meta, Observed), json.loads(told)
 
@@ -301,12 +315,26 @@ class Registry:
 
     async def restatus(self, number: int, status: str) -> tuple[str, dict[str, Any]]:
         """Return the key and the script argument that give a version another status."""
-        meta, sha = self._version(number, await self._sealed(number))
-        changed = Version.model_validate({**meta.model_dump(), "status": status})
-        change: dict[str, Any] = self.seal(f"version {number}", changed, sha=sha).fields()
+        change = await self.retold(number, status=status)
         if status == "rejected":
             change["drop"] = True
         return self.keys.version(number), change
+
+    async def retold(self, number: int, *, sha: str = "", **changes: Any) -> dict[str, Any]:
+        """Return the script argument by which other things are known of a version.
+
+        `was` is its seal so far: the script refuses where that has changed since.
+
+        Parameters
+        ----------
+        sha
+            Of the bytes that it has from then on; by default it keeps its own.
+        """
+        fields = await self._sealed(number)
+        meta, own = self._version(number, fields)
+        changed = Version.model_validate({**meta.model_dump(), **changes})
+        sealed = self.seal(f"version {number}", changed, sha=sha or own)
+        return {**sealed.fields(), "was": fields[b"mac"].decode()}
 
     async def found(self, learner: Model, *, now: float, trusted: bool = False) -> bool:
         """Store the first version and the first aliases, unless that has been done.
@@ -345,8 +373,8 @@ class Registry:
         return bool(founded)
 
 
-def _sha(blob: bytes, memory: bytes = b"") -> str:
-    """Return the SHA-256 of the weights, and of the memory where there is one."""
+def digest_of(blob: bytes, memory: bytes = b"") -> str:
+    """Return the SHA-256 of the weights, and of the memory where there is one, as seals name it."""
     parts = (blob, memory) if memory else (blob,)
     return " ".join(hashlib.sha256(part).hexdigest() for part in parts)
 

@@ -98,6 +98,8 @@ async def release_rolled_back(
 
 def _why_not(fate: Fate) -> str | None:
     """Return why a signal cannot be released, or None where it can."""
+    if fate.status == "retracted":
+        return "was taken back"
     if fate.waiting:
         return "was released already: the learner comes to it next"
     if fate.status == "learned" and fate.step is not None:
@@ -121,11 +123,14 @@ async def _append(
     marks = [part for entry in ids for part in (entry, " ".join(known[entry].releases))]
     reply, *more = await registry.store.run(
         "release",
-        [keys.aliases, keys.feedback, keys.released],
+        [keys.aliases, keys.feedback, keys.released, keys.retracted],
         [course.lineage, control.pack(), *marks],
     )
     if reply == b"conflict":
         raise Conflict("the weights went back meanwhile; look again, then release again")
+    if reply == b"retracted":
+        taken = ", ".join(ids[entry.decode()] for entry in more)
+        raise Invalid(f"somebody has just taken back {taken}", code="not_set_aside")
     if reply == b"released":
         taken = ", ".join(ids[entry.decode()] for entry in more)
         raise Invalid(f"somebody else has just released {taken}", code="not_set_aside")
@@ -143,7 +148,9 @@ async def _undone(registry: Registry, course: Course) -> list[Entry]:
     ):
         for at, fields in page:
             step = Step.model_validate_json(fields[b"s"])
-            is_control = step.tables or step.reset_to is not None
+            is_control = bool(
+                step.tables or step.reset_to is not None or step.retracted or step.unlearned
+            )
             if not is_control and before.undone_by(at, step.lineage) is None:
                 found |= {item[0]: item for item in await _learned_by(registry, step)}
     return sorted(found.values(), key=lambda item: entry_order(item[0]))

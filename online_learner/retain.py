@@ -10,6 +10,9 @@ Each stream is trimmed from its beginning, by id, up to the oldest entry that so
 - verdicts and resets for good: they grow with decisions, not with requests, and whoever asks why a
   version is live, or what was rolled back, needs them from the beginning.
 
+Where the log goes on file, nothing goes that is not there yet, and what came late stays as long as
+answers do. Signals and steps stay for `unlearn_horizon` seconds at least.
+
 Kept versions need no log. All of it is decided in one script, from what the writers have committed:
 a writer that dies right after it finds everything that it has to read again.
 """
@@ -29,6 +32,16 @@ EVERY_S = 30.0
 PORTION = 10_000  # entries of each stream: the server does nothing else for a few milliseconds
 PORTIONS = 200  # in one go; what is left then goes the next time
 
+# By stream, under which name it is noted how far it was trimmed; the others never are.
+TOLD_BY = {
+    "predictions": "predictions",
+    "feedback": "feedback",
+    "steps": "feedback",
+    "quarantine": "feedback",
+    "evidence": "evidence",
+    "late": "late",
+}
+
 
 class Retention:
     """Trims the streams of one model.
@@ -37,16 +50,29 @@ class Retention:
     ----------
     window_s
         For how many seconds an answer takes feedback.
+    archived
+        Whether the log goes on file: then only what is there is trimmed.
+    horizon_s
+        For how many seconds signals and steps stay at least, so that they can be unlearned.
     clock
         Seconds since the epoch.
     """
 
     def __init__(
-        self, store: Store, model: str, *, window_s: float, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        model: str,
+        *,
+        window_s: float,
+        archived: bool = False,
+        horizon_s: float = 0.0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._keys = Keys(model)
         self._window_s = window_s
+        self._archived = archived
+        self._horizon_s = horizon_s
         self._clock = clock
         self._trimmed_at = 0.0
 
@@ -65,15 +91,12 @@ class Retention:
         return await self.trim() if self._clock() - self._trimmed_at >= EVERY_S else 0
 
     def _floors(self) -> list[str | int]:
-        """Return the oldest entries that have to stay, and the size of a portion.
-
-        The watermark of an archive, and the horizon up to which signals can be unlearned, will be
-        further terms of the first: the least of all counts.
-        """
+        """Return the oldest entries that have to stay, the size of a portion, and the rest."""
         log_s, evidence_s = self._window_s, EVIDENCE_WINDOWS * self._window_s
-        ages_s = (log_s + MARGIN_S, evidence_s + MARGIN_S)
-        oldest = [max(0, int((self._clock() - age_s) * 1000)) for age_s in ages_s]
-        return [*(f"{ms}-0" for ms in oldest), PORTION]
+        ages_s = (log_s, evidence_s, max(log_s, self._horizon_s))
+        now_s = self._clock() - MARGIN_S
+        log, evidence, signals = (f"{max(0, int((now_s - s) * 1000))}-0" for s in ages_s)
+        return [log, evidence, PORTION, signals, int(self._archived)]
 
     def _script_keys(self) -> list[str]:
         keys = self._keys
@@ -91,6 +114,8 @@ class Retention:
             keys.evidence,
             keys.before,
             keys.asked,
+            keys.late,
+            keys.archive,
         ]
 
 
@@ -100,7 +125,7 @@ async def trimmed_to(store: Store, keys: Keys, what: str) -> str:
     Parameters
     ----------
     what
-        `predictions`, `feedback` (with all that is told of signals), or `evidence`.
+        `predictions`, `feedback` (with all that is told of signals), `late`, or `evidence`.
     """
     found: bytes | None = await store.call("HGET", keys.trimmed, what)
     return "0-0" if found is None else found.decode()

@@ -11,9 +11,12 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from online_learner.archive.archiver import Archiver
 from online_learner.archive.log import Log
 from online_learner.archive.place import Place
 from online_learner.errors import ConfigError
+from online_learner.forget.handover import Handover
+from online_learner.forget.unlearn import Unlearning
 from online_learner.ids import Keyring
 from online_learner.ingest import Admission
 from online_learner.inputs import Inputs
@@ -27,6 +30,7 @@ from online_learner.observe.quality import Quality
 from online_learner.predict import Predictor
 from online_learner.promote import Gatekeeper
 from online_learner.registry import Registry
+from online_learner.replay import Replay
 from online_learner.retain import Retention
 from online_learner.settings import ModelSpec
 from online_learner.store import Store
@@ -81,7 +85,8 @@ class Stages:
     @cached_property
     def admission(self) -> Admission:
         """Stage 3: accept."""
-        return Admission(self.spec, self.signals, self.rules, self.inputs)
+        log = None if self.log.place is None else self.log
+        return Admission(self.spec, self.signals, self.rules, self.inputs, log)
 
     @cached_property
     def trainer(self) -> Trainer:
@@ -94,8 +99,28 @@ class Stages:
             self.policy,
             validation=make_validation(self.spec),
             corrections=Corrections(make_lenses(self.spec)),
+            log=self.log,
+            handover=Handover(self.replay_afresh),
             trusted=self.policy.trusted_at_once,
             clock=self.clock,
+        )
+
+    def replay_afresh(self) -> Replay:
+        """Return a replay of fresh parts: they have learned nothing, and remember nobody."""
+        return Replay(
+            self.registry,
+            make_signals(self.spec),
+            make_learner(self.spec if self.trains else self.spec.on_cpu()),
+            make_validation(self.spec),
+            Corrections(make_lenses(self.spec)),
+            log=self.log,
+        )
+
+    @cached_property
+    def unlearning(self) -> Unlearning:
+        """Stage 4, beside it: learn again without what was taken back."""
+        return Unlearning(
+            self.registry, self.trainer, self.replay_afresh, gather_s=0.0, clock=self.clock
         )
 
     @cached_property
@@ -122,7 +147,22 @@ class Stages:
     @cached_property
     def retention(self) -> Retention:
         """Stage 8: trim."""
-        return Retention(self.store, self.model, window_s=self.window_s, clock=self.clock)
+        return Retention(
+            self.store,
+            self.model,
+            window_s=self.window_s,
+            archived=self.log.place is not None,
+            horizon_s=self.spec.unlearn_horizon,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def archiver(self) -> Archiver | None:
+        """Before it: what leaves the store goes on file; None where it does not."""
+        place = self.log.place
+        if place is None:
+            return None
+        return Archiver(self.registry, place, window_s=self.window_s, clock=self.clock)
 
     @cached_property
     def follower(self) -> Follower:

@@ -32,7 +32,8 @@ class Follower:
         self._registry = registry
         self._predictor = predictor
         self._like = like
-        self._versions: dict[int, Weights] = {}  # by number; versions do not change
+        self._versions: dict[int, Weights] = {}  # by number; they do not change, but by unlearning
+        self._rebuilt = 0  # by when they were read
         self._latest: tuple[bytes, Checkpoint, Learner | Ranker] | None = None
         self._left_out: dict[str, str] = {}
 
@@ -123,6 +124,8 @@ class Follower:
         return unpack_state(blob, self._like)
 
     async def _bundle(self, aliases: Aliases, left_out: dict[str, Exception]) -> Bundle:
+        if aliases.rebuilt != self._rebuilt:
+            self._versions, self._rebuilt = {}, aliases.rebuilt
         latest = self._lineage_latest(aliases)
         roles = {f"challenger:{n}": n for n in aliases.challengers}
         if aliases.following and aliases.anchor is not None:

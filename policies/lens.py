@@ -93,7 +93,11 @@ class Lens:
     # --- memory -----------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Return all that has to survive a restart, as plain JSON."""
+        """Return all that has to survive a restart, as plain JSON.
+
+        Where somebody is erased, it is rewritten: their source goes where it is a key, or an item
+        of a list. An observer that cannot restore what is left begins anew.
+        """
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:

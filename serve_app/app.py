@@ -1,9 +1,9 @@
-"""The Serve applications: one gateway, and for each model one of learner and gatekeeper.
+"""The Serve applications: a gateway, an archivist, and for each model its learner and gatekeeper.
 
-`build_gateway` and `build_model` are for `serve deploy` (see `serve.yaml`): they check their
-arguments, write them to the store as a configuration version, and return the application. Serve
-takes the arguments into an application's code version, so a changed model restarts its own learner
-and nothing else; gateways follow the store.
+`build_gateway`, `build_model` and `build_archive` are for `serve deploy` (see `serve.yaml`): they
+check their arguments, write them to the store as a configuration version, and return the
+application. Serve takes the arguments into an application's code version, so a changed model
+restarts its own learner and nothing else; gateways and archivist follow the store.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from ray.serve.config import AutoscalingConfig
 from online_learner import auth, config
 from online_learner.errors import ConfigError
 from online_learner.ids import Keyring
+from online_learner.retrain.search import check_search
 from online_learner.secret import origin
 from online_learner.settings import GatewaysSpec, ModelSpec, Settings
 from online_learner.stages import check_model
 from online_learner.store import Store, open_store
+from serve_app.archivist import Archivist
 from serve_app.feedback_actor import FeedbackActor
 from serve_app.gatekeeper import Gatekeeper
 from serve_app.gateway import create_app
@@ -89,28 +91,47 @@ def _how_many(replicas: int | GatewaysSpec) -> dict[str, Any]:
 
 def model_app(model: str, spec: ModelSpec, store_url: str, data_dir: str) -> Application:
     """Return the application of one model: its gatekeeper and its feedback actor."""
-
-    def single(kind: type, **options: Any) -> Any:
-        return serve.deployment(
-            kind,
-            name=f"{kind.__name__}-{model}",
-            num_replicas=1,
-            max_ongoing_requests=8,
-            max_queued_requests=16,
-            health_check_period_s=1,
-            health_check_timeout_s=10,
-            graceful_shutdown_timeout_s=3,
-            graceful_shutdown_wait_loop_s=0.1,
-            max_surge_percent=0,
-            ray_actor_options=options,
-            logging_config=QUIET,
-        )
-
-    actor = single(FeedbackActor, **_actor_options(model, spec))
-    keeper = single(Gatekeeper, num_cpus=0.1, resources=spec.resources.custom)
+    actor = _single(FeedbackActor, f"FeedbackActor-{model}", **_actor_options(model, spec))
+    resources = spec.resources.custom
+    keeper = _single(Gatekeeper, f"Gatekeeper-{model}", num_cpus=0.1, resources=resources)
     learner = actor.bind(model, store_url, data_dir)
     bound: Application = keeper.bind(model, store_url, data_dir, learner)
     return bound
+
+
+def archive_app(store_url: str, data_dir: str) -> Application:
+    """Return the application that archives the logs of all models."""
+    bound: Application = _single(Archivist, "Archivist", num_cpus=0.05).bind(store_url, data_dir)
+    return bound
+
+
+def needs_archive(settings: Settings) -> bool:
+    """Tell whether there is anything for that application to do."""
+    return any(
+        spec.archive is not None
+        or spec.retrain.on_drift
+        or spec.retrain.every_s is not None
+        or spec.retrain.after_signals is not None
+        for spec in settings.models.values()
+    )
+
+
+def _single(kind: type, name: str, **options: Any) -> Any:
+    """Return the deployment of what there is one of."""
+    return serve.deployment(
+        kind,
+        name=name,
+        num_replicas=1,
+        max_ongoing_requests=8,
+        max_queued_requests=16,
+        health_check_period_s=1,
+        health_check_timeout_s=10,
+        graceful_shutdown_timeout_s=3,
+        graceful_shutdown_wait_loop_s=0.1,
+        max_surge_percent=0,
+        ray_actor_options=options,
+        logging_config=QUIET,
+    )
 
 
 def _actor_options(model: str, spec: ModelSpec) -> dict[str, Any]:
@@ -158,12 +179,21 @@ def build_model(args: dict[str, Any]) -> Application:
     settings = _settings({**place, "models": {model: args["spec"]}})
     spec = settings.model(model)
     check_model(spec.on_cpu())  # the GPU is on another node
+    check_search(spec.on_cpu())
 
     async def write(store: Store, keyring: Keyring) -> None:
         await config.publish_model(store, keyring, model, spec)
 
     _publish(settings, write)
     return model_app(model, spec, settings.store, str(settings.data_dir))
+
+
+def build_archive(args: dict[str, Any]) -> Application:
+    """Build the archivist of all models from `{store, data_dir}`."""
+    if unknown := set(args) - {"store", "data_dir"}:
+        raise ConfigError(f"build_archive takes store and data_dir, not {len(unknown)} other keys")
+    settings = _settings(dict(args))
+    return archive_app(settings.store, str(settings.data_dir))
 
 
 def _settings(document: dict[str, Any]) -> Settings:

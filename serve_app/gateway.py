@@ -28,12 +28,11 @@ from online_learner.errors import (
     Unavailable,
     rationed,
 )
-from online_learner.ids import Address
 from online_learner.ingest import OWN, Receipt, Speaker, limits
-from online_learner.render import render
 from online_learner.requests import (
     FeedbackBatchRequest,
     FeedbackRequest,
+    LogBatchRequest,
     LogRequest,
     PredictBatchRequest,
     PredictRequest,
@@ -60,10 +59,10 @@ from serve_app.http import (
     told,
     wrong_method,
 )
+from serve_app.logged import log_answers
 from serve_app.service import Service
 from serve_app.telemetry import spans, tracing
 from serve_app.telemetry.counting import (
-    count_answers,
     count_batch,
     count_feedback,
     count_refused_items,
@@ -102,6 +101,7 @@ def create_app(store_url: str, data_dir: str) -> Starlette:
         ),
         Route("/v1/feedback_batch", endpoint(feedback_batch), methods=["POST"]),
         Route("/v1/models/{model}/log", endpoint(counted(log_answer)), methods=["POST"]),
+        Route("/v1/models/{model}/log_batch", endpoint(counted(log_batch)), methods=["POST"]),
         Route("/v1/models/{model}/score", endpoint(score), methods=["POST"]),
         Route("/livez", endpoint(livez)),
         Route("/readyz", endpoint(readyz)),
@@ -151,28 +151,14 @@ async def predict(request: Request) -> Response:
     service, credential, room, body = await _opened(request)
     asked = await off_loop(lambda sent: parse(PredictRequest, sent), body)
     [record] = await _compute(room, room.predictor.answer, [asked], body)
-    [answer] = await _log(service, credential, room, [record], began)
+    [answer] = await log_answers(service, credential, room, [record], began)
     return json_response(answer)
 
 
 @needs("predict")
 async def predict_batch(request: Request) -> Response:
     """Answer several requests; all are logged in one round trip, errors stand in their places."""
-    began = time.perf_counter()
-    service, credential, room, body = await _opened(request)
-    asked = await off_loop(_instances, body)
-    valid = [item for item in asked if isinstance(item, PredictRequest)]
-    work = _in_its_place(room.predictor.answer)
-    records = await _compute(room, work, valid, body) if valid else []
-    made = [record for record in records if isinstance(record, Prediction)]
-    answers = iter(await _log(service, credential, room, made, began) if made else [])
-    found = iter(records)
-    outcomes = [item if isinstance(item, ServiceError) else next(found) for item in asked]
-    results = [
-        outcome if isinstance(outcome, ServiceError) else next(answers) for outcome in outcomes
-    ]
-    count_refused_items(service, room.model, outcomes)
-    return json_response({"predictions": told(results, lambda answer: answer)})
+    return await _batch(request, _instances, lambda room: room.predictor.answer, "predictions")
 
 
 def _instances(body: bytes) -> list[PredictRequest | ServiceError]:
@@ -188,8 +174,47 @@ async def log_answer(request: Request) -> Response:
     service, credential, room, body = await _opened(request)
     asked = await off_loop(lambda sent: read_chat(parse(LogRequest, sent)), body)
     [record] = await _compute(room, room.predictor.record, [asked], body)
-    [answer] = await _log(service, credential, room, [record], began)
+    [answer] = await log_answers(service, credential, room, [record], began, asked=[asked])
     return json_response(answer)
+
+
+@needs("predict")
+async def log_batch(request: Request) -> Response:
+    """Log several answers that were made elsewhere; errors stand in their places."""
+    return await _batch(request, _made_elsewhere, lambda room: room.predictor.record, "answers")
+
+
+def _made_elsewhere(body: bytes) -> list[LogRequest | ServiceError]:
+    return _each(
+        lambda sent: read_chat(check(LogRequest, sent)), parse(LogBatchRequest, body).answers
+    )
+
+
+async def _batch(
+    request: Request,
+    read: Callable[[bytes], list[T | ServiceError]],
+    work: Callable[[Stages], Callable[[T], Prediction]],
+    name: str,
+) -> Response:
+    """Answer each item of a batch by itself; all answers are logged in one round trip."""
+    began = time.perf_counter()
+    service, credential, room, body = await _opened(request)
+    asked = await off_loop(read, body)
+    valid = [item for item in asked if not isinstance(item, ServiceError)]
+    records = await _compute(room, _in_its_place(work(room)), valid, body) if valid else []
+    pairs = zip(valid, records, strict=True)
+    made = [(item, record) for item, record in pairs if isinstance(record, Prediction)]
+    kept, sent = [record for _, record in made], [item for item, _ in made]
+    answers = iter(
+        await log_answers(service, credential, room, kept, began, asked=sent) if made else []
+    )
+    found = iter(records)
+    outcomes = [item if isinstance(item, ServiceError) else next(found) for item in asked]
+    results = [
+        outcome if isinstance(outcome, ServiceError) else next(answers) for outcome in outcomes
+    ]
+    count_refused_items(service, room.model, outcomes)
+    return json_response({name: told(results, lambda answer: answer)})
 
 
 @needs("predict")
@@ -229,55 +254,6 @@ def _in_its_place(work: Callable[[T], R]) -> Callable[[T], R | ServiceError]:
             return error
 
     return run
-
-
-async def _log(
-    service: Service,
-    credential: Credential,
-    room: Stages,
-    records: list[Prediction],
-    began: float,
-) -> list[dict[str, Any] | ServiceError]:
-    """Log the answers for which there is room, and return each as its client gets it.
-
-    What is not in the log is refused or answered without an id, by `on_store_down`.
-    """
-    how: dict[str, Any] = {
-        "window_s": service.settings.window_s,
-        "reader": "read" in credential.scopes,
-    }
-    seal, model = service.keyring.seal, room.registry.model
-    refuse = service.settings.on_store_down == "refuse"
-    places = await _places(service, room, records)
-    lost = [place for place in places if isinstance(place, Unavailable)]
-    if refuse and len(lost) == len(places):
-        raise lost[0]
-    count_answers(service.teller.of(model), places, refuse=refuse, began=began)
-    answers: list[dict[str, Any] | ServiceError] = []
-    for record, place in zip(records, places, strict=True):
-        if isinstance(place, Address):
-            answers.append(render(record, seal("prediction", model, place), place, **how))
-        else:
-            answers.append(place if refuse else render(record, None, None, **how))
-    spans.answered(model, answers)
-    if isinstance(answers[0], dict) and len(answers) == 1:
-        note(prediction_id=answers[0]["prediction_id"])
-    return answers
-
-
-async def _places(
-    service: Service, room: Stages, records: list[Prediction]
-) -> list[Address | Unavailable]:
-    """Log answers; returns where each is, or why it is not in the log."""
-    health = service.store.health
-    refused = [health.no_room(audited=record.audited) for record in records]
-    kept = [record for record, why in zip(records, refused, strict=True) if why is None]
-    try:
-        with tracing.span("journal append", model=room.registry.model, answers=len(kept)):
-            logged = iter(await room.journal.append(kept) if kept else ())
-    except Unavailable as error:
-        return [why or error for why in refused]
-    return [why or next(logged) for why in refused]
 
 
 # --- feedback ---------------------------------------------------------------------------------
@@ -336,7 +312,7 @@ async def feedback_batch(request: Request) -> Response:
     statuses = [receipt.status for receipt in receipts]
     return json_response(
         {
-            "accepted": statuses.count("accepted"),
+            "accepted": statuses.count("accepted") + statuses.count("archived_only"),
             "duplicates": statuses.count("duplicate"),
             "rejected": len(results) - len(statuses),
             "results": told(results, Receipt.render),

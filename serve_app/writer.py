@@ -25,6 +25,7 @@ from online_learner import config
 from online_learner.errors import (
     ConfigError,
     Conflict,
+    DataError,
     Fenced,
     NotFound,
     StateError,
@@ -32,6 +33,7 @@ from online_learner.errors import (
     trace,
 )
 from online_learner.ids import Keyring
+from online_learner.learn import Trainer
 from online_learner.metrics.meter import Meter
 from online_learner.promote import Gatekeeper
 from online_learner.registry import Registry
@@ -41,6 +43,7 @@ from online_learner.stages import Stages
 from online_learner.store import Entry, Store, open_store
 from online_learner.store.keys import Keys
 from serve_app.telemetry import logs, ray_metrics, spans
+from serve_app.unlearner import Unlearner
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +54,15 @@ STUCK_S = 120.0
 PATIENCE_S = 60.0  # for a store that does not answer when the writer starts
 LEAST_WAIT_S, MOST_WAIT_S = 0.5, 30.0  # between attempts at a state that is refused
 # What lies in the store is not what it should be: any other process would meet it, too.
-REFUSED = (StateError, ConfigError, NotFound, RecursionError, ResponseError, ValidationError)
+REFUSED = (
+    StateError,
+    DataError,
+    ConfigError,
+    NotFound,
+    RecursionError,
+    ResponseError,
+    ValidationError,
+)
 
 
 class Stage(Protocol):
@@ -101,6 +112,8 @@ class Writer:
         self._trouble = ""
         self._failing: dict[str, str] = {}  # chores, and why each of them is not done
         self._failure: BaseException | None = None
+        unlearns = role == "learner"
+        self._unlearner = Unlearner(model, store_url, self._data_dir) if unlearns else None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._main, name=role, daemon=True)
         self._thread.start()
@@ -115,6 +128,8 @@ class Writer:
     async def stop(self) -> None:
         """End after the turn under way."""
         self._stopping.set()
+        if self._unlearner is not None:
+            self._unlearner.stop()
         await asyncio.to_thread(self._thread.join, 2 * BLOCK_MS / 1000)
 
     def _main(self) -> None:
@@ -138,7 +153,7 @@ class Writer:
                     found = await self._beat(store, keyring, place)
                     if stages is None or found != place:
                         if retention is None or found != place:
-                            retention = Retention(store, self.model, window_s=found[1])
+                            retention = self._retention(store, *found)
                         place = found
                         stages = self._stages(store, keyring, *place)
                         stage = self._pick(stages)
@@ -146,6 +161,8 @@ class Writer:
                         turns = spans.turns(stages, role=self.role)
                         stage.heard = turns.read
                     assert stage is not None
+                    if self._unlearner is not None and isinstance(stage, Trainer):
+                        self._unlearner.serve(stage, *found)
                     turns.told(await stage.turn(block_ms=BLOCK_MS))
                     self._trouble, wait_s = "", LEAST_WAIT_S
                 except REFUSED as error:
@@ -198,6 +215,15 @@ class Writer:
             window_s=window_s,
             trains=trains,
             data_dir=self._data_dir,
+        )
+
+    def _retention(self, store: Store, spec: ModelSpec, window_s: float) -> Retention:
+        return Retention(
+            store,
+            self.model,
+            window_s=window_s,
+            archived=spec.archive is not None,
+            horizon_s=spec.unlearn_horizon,
         )
 
     async def _beat(

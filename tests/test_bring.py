@@ -521,4 +521,19 @@ def test_it_takes_the_scope_of_operators(service: Any, http: Any, bare: Any) -> 
     reply = http.get("/openapi.json").json()["paths"]["/v1/models/{model}/versions"]["post"]
     assert reply["security"][0] == {"key": ["operate"]}
     assert list(reply["requestBody"]["content"]) == ["application/octet-stream"]
-    assert json.dumps(reply["parameters"]).count('"in": "query"') == 2
+    assert json.dumps(reply["parameters"]).count('"in": "query"') == 3
+
+
+async def test_it_can_be_tested_first(loop: Loop) -> None:
+    """Where that is wanted, a file is a candidate even of a model that has learned nothing."""
+    taken = await brought(loop, pickle.dumps(fitted()), candidate=True)
+    assert (taken.version.version, taken.becomes, taken.version.status) == (
+        1,
+        "candidate",
+        "candidate",
+    )
+    await loop.turn("web")
+    assert (await loop.predict("web", {"a": 3.0}))["version"] == 0
+    aliases = await loop.models["web"].registry.aliases()
+    assert aliases is not None
+    assert aliases.challengers == (1,)

@@ -53,7 +53,8 @@ async def test_the_builders_publish_what_serve_yaml_says(
     monkeypatch.setenv("REDIS_URL", server.url)
     monkeypatch.setenv("OL_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("OL_API_KEY", "ol_" + "k" * 32)
-    builders = {"build_gateway": app.build_gateway, "build_model": app.build_model}
+    names = ("build_gateway", "build_model", "build_archive")
+    builders = {name: getattr(app, name) for name in names}
     for application in deployed["applications"]:
         build = builders[application["import_path"].partition(":")[2]]
         await asyncio.to_thread(build, application["args"])
@@ -74,17 +75,30 @@ async def test_the_builders_publish_what_serve_yaml_says(
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("args", [{}, {"store": "auto"}])
-@pytest.mark.parametrize("builder", ["build_gateway", "build_model"])
+@pytest.mark.parametrize("builder", ["build_gateway", "build_model", "build_archive"])
 def test_a_cluster_needs_a_store_that_every_node_reaches(
     builder: str, args: dict[str, Any], deployed: dict[str, Any]
 ) -> None:
     """`store: auto` is refused by `serve deploy`, which says what to set instead."""
     from serve_app import app
 
-    gateway, model = (application["args"] for application in deployed["applications"])
-    given = (gateway if builder == "build_gateway" else model) | args
+    found = {a["import_path"].partition(":")[2]: a["args"] for a in deployed["applications"]}
+    given = found[builder] | args
     with pytest.raises(ConfigError, match=r"store: redis://host:port` or REDIS_URL"):
         getattr(app, builder)(given)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_search_that_no_job_could_do_is_refused(deployed: dict[str, Any]) -> None:
+    """It is found out when it is deployed, and not when the first job is due."""
+    from serve_app import app
+
+    [given] = [
+        a["args"] for a in deployed["applications"] if a["import_path"].endswith(":build_model")
+    ]
+    spec = {**given["spec"], "retrain": {"after_signals": 100, "search": {"no_such": [1]}}}
+    with pytest.raises(ConfigError, match="no argument of that name"):
+        app.build_model({**given, "store": "redis://127.0.0.1:1", "spec": spec})
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -132,7 +146,7 @@ async def test_applications_carry_no_password(
     server = start_server(requirepass="hunter2-Zanzibarquux")
     url = server.url.replace("//", "//:hunter2-Zanzibarquux@")
     monkeypatch.setenv("OL_DATA_DIR", str(tmp_path))
-    gateway, model = (application["args"] for application in deployed["applications"])
+    gateway, model, _ = (application["args"] for application in deployed["applications"])
     with pytest.raises(ConfigError, match="OL_STORE") as refused:
         app.build_gateway(gateway | {"store": url})
     assert "hunter2" not in str(refused.value)

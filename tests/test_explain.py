@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from online_learner import explain
+from online_learner.bring import bring_trained
 from online_learner.errors import NotFound
+from online_learner.explain import archived
 from online_learner.ids import Address
 from online_learner.loop import Loop
 from online_learner.operate import operate
 from online_learner.requests import ScoreRequest, read_feedback
-from online_learner.schema import Verdict
+from online_learner.schema import Trained, Verdict
 from online_learner.settings import Settings
 
 OpenLoop = Callable[..., Awaitable[Loop]]
@@ -102,6 +105,24 @@ async def test_a_later_step_serves_what_was_learned_before(pages: Loop) -> None:
     assert fates[0]["served"] == fates[1]["served"]
     assert fates[0]["served"]["step"] >= fates[1]["step"] >= fates[0]["step"]
     assert (await receipt(pages, last))["status"] == "accepted"
+
+
+async def test_versions_that_were_made_elsewhere_are_no_first_snapshot(
+    open_loop: OpenLoop, make_settings: MakeSettings
+) -> None:
+    """They lie between the others by number, and at no step: the others are found all the same."""
+    loop = await open_loop(make_settings(pages=MANUAL))
+    stages, said = loop.stages("pages"), []
+    for number, name in enumerate("abcac"):
+        said.append(await say(loop, await ask(loop), "selection", name))
+        await loop.turn("pages")
+        learner, trained = stages.trainer.learner, Trained(dataset=f"d{number}", job="j")
+        await bring_trained(stages.registry, learner, trained, now=loop.ingest.clock())
+    versions = {v.version: v for v in await stages.registry.versions() if not v.brought}
+    for one in said:
+        fate = await receipt(loop, one)
+        first = next((n for n, v in versions.items() if v.step >= fate["step"]), None)
+        assert fate["version"] == first
 
 
 async def test_a_receipt_names_the_first_snapshot(
@@ -231,6 +252,48 @@ async def test_a_story_tells_all_that_was_said(pages: Loop) -> None:
     assert found["prediction"]["session_id"] == "s"
     assert found["prediction"]["tags"] == {"page": "home"}
     assert [option["id"] for option in found["prediction"]["options"]] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("archive", [True, False])
+async def test_a_story_is_told_once_its_window_has_closed(
+    open_loop: OpenLoop, make_settings: MakeSettings, tmp_path: Path, clock: Any, *, archive: bool
+) -> None:
+    """Streams are trimmed by whole nodes: the answer may be there long after the index is gone."""
+    place = str(tmp_path) if archive else None
+    loop = await open_loop(make_settings(web=ALWAYS | {"archive": place}, window_s=60))
+    stages = loop.stages("web")
+    one = str((await loop.predict("web", {"a": 1}))["prediction_id"])
+    said = await say(loop, one, "correction", True, user_id="ada")
+    await loop.turn("web")
+    other = str((await loop.predict("web", {"a": 2}))["prediction_id"])
+    await say(loop, other, "correction", False, user_id="ada")
+    if stages.archiver is not None:
+        await stages.archiver.flush()
+    _, address = loop.keyring.open("prediction", one)
+    assert await loop.store.call("DEL", stages.registry.keys.said(address.entry)) == 1  # expires
+    clock.advance(61)
+    told = await explain.answer(stages.log, address, window_s=60, now_s=clock())
+    [signal] = told["feedback"]
+    assert (signal["feedback_id"], signal["status"]) == (said, "learned")
+    assert signal["served"]["step"] == 1
+    assert "archived" not in told
+    assert "incomplete" not in told
+
+
+async def test_a_story_is_not_looked_for_without_end(
+    loop: Loop, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where very much was said since, it says that it does not tell all."""
+    monkeypatch.setattr(archived, "MOST_ENTRIES", 1)
+    one = str((await loop.predict("web", {"a": 1}))["prediction_id"])
+    await say(loop, one, "correction", True, user_id="ada")
+    await say(loop, one, "correction", True, user_id="eve")
+    _, address = loop.keyring.open("prediction", one)
+    log, window_s = loop.stages("web").log, loop.settings.window_s
+    clock.advance(window_s + 1)
+    told = await explain.answer(log, address, window_s=window_s, now_s=clock())
+    assert told["feedback"] == []
+    assert "too much was said" in told["incomplete"]
 
 
 async def test_a_story_says_why_its_version_was_live(pages: Loop) -> None:

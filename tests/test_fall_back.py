@@ -566,3 +566,56 @@ class Half(Accept):
     def weigh(self, _signal: Signal, weight: float) -> float:
         """Return half the weight."""
         return weight / 2
+
+
+async def test_a_learner_waits_for_an_archive_that_is_away(
+    open_loop: OpenLoop,
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Eventually,
+    tmp_path: Path,
+) -> None:
+    """Where it has to read there it stays alive, says why, and goes on when it can."""
+    monkeypatch.setattr(writer_module, "LEAST_WAIT_S", 0.01)
+    monkeypatch.setattr(writer_module, "MOST_WAIT_S", 0.05)
+    place = tmp_path / "archive"
+    settings = make_settings(web=MANUAL | {"archive": str(place)})
+    loop = await open_loop(settings)
+    stages, keys = loop.models["web"], Keys("web")
+    await say(loop, 6)
+    await loop.turn("web")
+    assert stages.archiver is not None
+    await stages.archiver.flush()
+    wanted = stages.trainer.learner.digest()
+    await loop.store.call("DEL", keys.checkpoint("learner"), keys.before)
+    for version in await stages.registry.versions():
+        if version.version:
+            await loop.store.call("HDEL", keys.version(version.version), "blob")
+    for stream in (keys.feedback, keys.steps):
+        await loop.store.call("XTRIM", stream, "MAXLEN", 1)
+    place.rename(tmp_path / "away")
+    await config.publish(loop.store, loop.keyring, settings)
+    writer = Writer(
+        "learner", "web", settings.store, str(settings.data_dir), lambda stages: stages.trainer
+    )
+    try:
+
+        async def trouble() -> str:
+            beat = await loop.store.call("GET", keys.heartbeat("learner"))
+            return str(json.loads(beat or b"{}").get("trouble", "none yet"))
+
+        async def told() -> bool:
+            return await trouble() not in ("", "none yet")
+
+        await eventually(told)
+        writer.check()
+        (tmp_path / "away").rename(place)
+
+        async def well() -> bool:
+            state = await stages.registry.published()
+            return state is not None and state.state_digest == wanted
+
+        await eventually(well)
+        writer.check()
+    finally:
+        await writer.stop()

@@ -34,7 +34,7 @@ FLOORS = [
     {"store", "learners"},
     {"a stage"},
     {"loop"},
-    {"checks", "client", "cli", "demo", "metrics", "dataset"},
+    {"checks", "client", "cli", "demo", "metrics", "dataset", "importing", "retrain", "evaluate"},
 ]
 NAMED = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 RAY_AND_HTTP = {"ray", "starlette", "fastapi", "uvicorn", "serve_app", "policies", "examples"}

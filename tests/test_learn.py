@@ -483,7 +483,7 @@ async def test_what_cannot_be_read_is_set_aside(loop: Loop) -> None:
     registry = loop.models["web"].registry
     await say(loop, 1)
     await loop.store.call("XADD", registry.keys.feedback, "*", "f", "{", "r", "{}")
-    await loop.store.call("XADD", registry.keys.feedback, "*", "x", "y")
+    await loop.store.call("XADD", registry.keys.feedback, "*", "z", "y")
     await loop.store.call("XADD", registry.keys.feedback, "*", "c", '{"action": "sing"}')
     await say(loop, 1)
     await loop.turn("web")

@@ -31,8 +31,8 @@ HELLO = [{"role": "user", "content": "Hello"}]
 def logged(document: dict[str, Any]) -> LogRequest:
     """Return a log request as the route reads it, with its question and options checked."""
     found = read_chat(parse(LogRequest, json.dumps(document).encode()))
-    found.features()
-    found.options()
+    found.asked()
+    found.made()
     return found
 
 
@@ -89,8 +89,8 @@ def refusal(read: Callable[[dict[str, Any]], Any], document: dict[str, Any]) -> 
 def test_a_chat_is_taken_as_it_is() -> None:
     """Messages, choices, parameters, model, completion id and user find their places."""
     found = logged(chat(choice("Hi")))
-    assert found.features() == {"messages": HELLO}
-    assert found.options() == [Option(id="0", features={"text": "Hi"})]
+    assert found.asked() == {"messages": HELLO}
+    assert found.made() == [Option(id="0", features={"text": "Hi"})]
     assert found.parameters == {"model": "gpt-x", "temperature": 0.7, "top_p": 0.9, "user": "ada"}
     assert found.model_version == "gpt-x-2026-01-01"
     assert (found.external_id, found.user_id) == ("chatcmpl-9", "ada")
@@ -108,7 +108,7 @@ def test_what_is_sent_beside_a_chat_wins() -> None:
 
 def test_every_choice_is_an_output() -> None:
     """With `n` there are several, under their own indexes, in the order of the response."""
-    options = logged(chat(choice("b", 1), choice("a", 0), choice("c", None), n=3)).options()
+    options = logged(chat(choice("b", 1), choice("a", 0), choice("c", None), n=3)).made()
     assert [(option.id, option.features["text"]) for option in options] == [
         ("1", "b"),
         ("0", "a"),
@@ -144,7 +144,7 @@ CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{
 )
 def test_what_is_more_than_a_text_is_kept_as_json(message: Any, kept: Any) -> None:
     """Tool calls, refusals and parts are kept whole; what is null is left out."""
-    [option] = logged(chat(choice(**message))).options()
+    [option] = logged(chat(choice(**message))).made()
     assert json.loads(option.features["json"]) == kept
 
 
@@ -155,9 +155,9 @@ def test_log_probabilities_are_kept_by_token() -> None:
         {"token": "i", "logprob": -9999.0, "bytes": [105], "top_logprobs": []},
     ]
     made = choice("Hi") | {"logprobs": {"content": tokens, "refusal": None}}
-    assert logged(chat(made)).options()[0].logprobs == [-0.5, -9999.0]
+    assert logged(chat(made)).made()[0].logprobs == [-0.5, -9999.0]
     for none in (None, {}, {"content": None}, {"content": [{"token": "H"}]}):
-        assert logged(chat(choice("Hi") | {"logprobs": none})).options()[0].logprobs is None
+        assert logged(chat(choice("Hi") | {"logprobs": none})).made()[0].logprobs is None
 
 
 def test_large_integers_of_a_chat_are_kept() -> None:
@@ -238,13 +238,13 @@ OUTPUTS = [{"id": "a", "text": "one", "logprobs": [-0.1]}, {"id": "b", "json": {
 def test_a_log_keeps_texts_and_json() -> None:
     """An output is a text or JSON, which is kept as text that is equal for equal values."""
     found = logged({"prompt": "p", "outputs": OUTPUTS})
-    assert found.features() == {"prompt": "p"}
-    assert found.options() == [
+    assert found.asked() == {"prompt": "p"}
+    assert found.made() == [
         Option(id="a", features={"text": "one"}, logprobs=[-0.1]),
         Option(id="b", features={"json": '{"x": null, "y": 1}'}),
     ]
     assert [output.value() for output in found.outputs] == ["one", {"y": 1, "x": None}]
-    [null] = logged({"prompt": "p", "outputs": [{"id": "a", "json": None}]}).options()
+    [null] = logged({"prompt": "p", "outputs": [{"id": "a", "json": None}]}).made()
     assert null.features == {"json": "null"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from redis.exceptions import ResponseError
 from the_learner import Every, Wary, entry_of, heir, run
 
 from online_learner import explain, learn, retain
+from online_learner.archive.archiver import Archiver
+from online_learner.archive.place import Place
 from online_learner.errors import NotFound, StateError
 from online_learner.explain.fates import fates
 from online_learner.explain.signals import find
@@ -213,6 +216,82 @@ async def test_verdicts_and_resets_stay(web: Loop) -> None:
     await trim(web, windows=100.0)
     assert len(await left(web, "resets")) == 1
     assert len(await left(web, "verdicts")) >= 1
+
+
+# --- on file first --------------------------------------------------------------------------------
+
+
+async def filed(loop: Loop, *, horizon_s: float = 0.0, archived: bool = True) -> int:
+    """Trim as if all entries had reached the end of the window, in a model with an archive."""
+    at = loop.ingest.clock() + WINDOW_S + MARGIN_S + 60.0
+    retention = Retention(
+        loop.store,
+        "web",
+        window_s=WINDOW_S,
+        archived=archived,
+        horizon_s=horizon_s,
+        clock=lambda: at,
+    )
+    return await retention.trim()
+
+
+async def test_only_what_is_on_file_goes(web: Loop, tmp_path: Path) -> None:
+    """Before anything is archived nothing goes; then what is, and what came since stays."""
+    streams = ("predictions", "feedback", "steps")
+    await say(web, 6, seed=1)
+    await web.turn("web")
+    registry = web.stages("web").registry
+    await web.store.call("XADD", registry.keys.late, "5-0", "n", "00")
+    before = {stream: await left(web, stream) for stream in streams}
+    await filed(web)
+    assert before == {stream: await left(web, stream) for stream in streams}
+    assert await left(web, "late") == ["5-0"]
+    archiver = Archiver(registry, Place.open(tmp_path), window_s=WINDOW_S, clock=web.ingest.clock)
+    await archiver.flush()
+    later = await say(web, 3, seed=2)
+    await web.turn("web")
+    before = {stream: await left(web, stream) for stream in streams}
+    assert await filed(web) > 0
+    assert await left(web, "late") == []
+    assert await left(web, "feedback") == later
+    for stream in streams:
+        mark = (await web.store.call("HGET", registry.keys.archive, stream)).decode()
+        waiting = [e for e in before[stream] if entry_order(e) > entry_order(mark)]
+        assert len(waiting) > 0
+        assert await left(web, stream) == waiting
+
+
+@pytest.mark.parametrize("behind", ["feedback", "steps", "quarantine"])
+async def test_signals_wait_for_all_that_is_told_of_them(
+    web: Loop, behind: str, tmp_path: Path
+) -> None:
+    """A stream that is behind in the archive keeps the others from being trimmed past it."""
+    await say(web, 4, seed=1)
+    await say(web, 1, word="x")
+    await say(web, 4, seed=3)
+    await run(web.stages("web").trainer)
+    registry = web.stages("web").registry
+    archiver = Archiver(registry, Place.open(tmp_path), window_s=WINDOW_S, clock=web.ingest.clock)
+    await archiver.flush()
+    kept = {stream: await left(web, stream) for stream in ("feedback", "steps", "quarantine")}
+    await web.store.call("HSET", registry.keys.archive, behind, "0-0")
+    await filed(web)
+    first = entry_order(kept[behind][0])
+    assert await left(web, behind) == kept[behind]
+    assert await left(web, "feedback") == [e for e in kept["feedback"] if entry_order(e) >= first]
+
+
+async def test_signals_stay_until_the_horizon(web: Loop) -> None:
+    """Answers go with the window; what they taught stays, so that it can be unlearned."""
+    said = await say(web, 6)
+    await web.turn("web")
+    steps = await left(web, "steps")
+    await filed(web, horizon_s=3 * WINDOW_S, archived=False)
+    assert await left(web, "predictions") == []
+    assert await left(web, "feedback") == said
+    assert await left(web, "steps") == steps
+    await filed(web, horizon_s=WINDOW_S / 2, archived=False)
+    assert await left(web, "feedback") == said[-1:]
 
 
 # --- what is told then ----------------------------------------------------------------------------

@@ -335,3 +335,39 @@ def test_settings_survive_json() -> None:
     """A configuration can be written to the store and read back."""
     settings = parse({"labels": [False, True], "promotion": {"alpha": 0.05}}, window_s=60)
     assert Settings.parse(settings.model_dump(mode="json")) == settings
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        ("s3://KEY:hunter2@bucket/log", "credentials"),
+        ("s3://KEY:hun/ter2@bucket/log", "credentials"),
+        ("ftp://hunter2/log", "no URL of a place for files"),
+        ("s3://", "no URL of a place for files"),
+        ("", "is empty"),
+    ],
+)
+def test_an_archive_is_at_a_place_for_files(where: str, why: str) -> None:
+    """It is told before anything starts, and without what was written."""
+    with pytest.raises(ConfigError, match=why) as told:
+        Settings.parse({"models": {"web": {"task": "generation", "archive": where}}}, name="x")
+    assert "hunter" not in str(told.value)
+    assert "archive" in str(told.value)
+
+
+def test_an_archive_is_where_every_process_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path is relative to where the configuration is read, and not to each worker."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/srv/ada")
+    for where, found in {
+        "log": f"{tmp_path}/log",
+        "~/log": "/srv/ada/log",
+        "s3://bucket/log?region=eu-west-1": "s3://bucket/log?region=eu-west-1",
+        "auto": "auto",
+        None: None,
+    }.items():
+        spec = {"task": "generation", "archive": where}
+        settings = Settings.parse({"models": {"web": spec}}, name="x")
+        assert settings.models["web"].archive == found

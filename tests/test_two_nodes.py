@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,10 +40,16 @@ async def store(cluster: Cluster, patient: None) -> AsyncIterator[Store]:
 
 
 async def test_a_node_dies_and_nothing_acknowledged_is_lost(
-    cluster: Cluster, store: Store, monkeypatch: pytest.MonkeyPatch, eventually: Poll
+    *,
+    cluster: Cluster,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Poll,
+    tmp_path: Path,
 ) -> None:
     """With gateways on both nodes, the death of the learner's node costs seconds and no signal."""
-    await _deploy(cluster, eventually)
+    spec = WEB | {"archive": str(tmp_path / "shared")}
+    await _deploy(cluster, spec, eventually)
     head, other = cluster.nodes["head"], cluster.nodes["other"]
     places = cluster.where()
     assert {node for node, _ in places["Gateway"]} == {head, other}
@@ -51,7 +58,7 @@ async def test_a_node_dies_and_nothing_acknowledged_is_lost(
     cluster.ask("make room")
 
     monkeypatch.setenv("OL_SECRET", cluster.secret)
-    settings = Settings.parse({"store": "auto", "models": {MODEL: WEB}})
+    settings = Settings.parse({"store": "auto", "models": {MODEL: spec}})
     keyring = Keyring.load(cluster.data_dir)
     stages = Stages(store, keyring, MODEL, settings.model(MODEL))
 
@@ -90,19 +97,22 @@ async def test_a_node_dies_and_nothing_acknowledged_is_lost(
     assert {node for node, _ in places[f"FeedbackActor-{MODEL}"]} == {head}
     assert len(failed) < asked / 4, failed
     assert not cluster.data_dir.exists()
+    await eventually(lambda: store.call("EXISTS", stages.registry.keys.heartbeat("archive")))
+    assert await store.call("HGET", stages.registry.keys.archive, "predictions") is not None
 
 
-async def _deploy(cluster: Cluster, eventually: Poll) -> None:
+async def _deploy(cluster: Cluster, spec: dict[str, Any], eventually: Poll) -> None:
     wanted = document(cluster.port)
-    gateway, model = wanted["applications"]
+    gateway, model, archive = wanted["applications"]
+    assert archive["name"] == "archive"
     gateway["args"] |= {"gateways": 2}
-    model |= {"name": f"model-{MODEL}", "args": {"model": MODEL, "spec": WEB}}
+    model |= {"name": f"model-{MODEL}", "args": {"model": MODEL, "spec": spec}}
     await asyncio.to_thread(cluster.deploy, wanted)
 
     async def ready() -> bool:
         states = await asyncio.to_thread(cluster.applications)
         assert "DEPLOY_FAILED" not in states.values()
-        if len(states) < 2 or set(states.values()) != {"RUNNING"}:
+        if len(states) < 3 or set(states.values()) != {"RUNNING"}:
             return False
         async with cluster.client() as http:
             return (await http.get("/readyz")).status_code == 200

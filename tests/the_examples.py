@@ -168,7 +168,7 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def _model_for(path: str, name: str) -> str:
-    if path.endswith(("/log", "/score")):
+    if path.endswith(("/log", "/score")) and name not in BY_TASK:
         return "assistant"
     return BY_TASK.get(name, "spam")
 

@@ -86,13 +86,18 @@ class Stack:
         return httpx2.AsyncClient(base_url=self.url, headers=bearer(self.key), timeout=15.0)
 
 
-def start(place: Path, profile: str, models: dict[str, dict[str, Any]] = MODELS) -> Stack:
-    """Start `up` on a private directory and wait until it says where it is."""
+def start(
+    place: Path, profile: str, models: dict[str, dict[str, Any]] = MODELS, **settings: Any
+) -> Stack:
+    """Start `up` on a private directory and wait until it says where it is.
+
+    No model has an archive unless it asks for one.
+    """
     config = place / "loop.yaml"
     data_dir = place / "data"
-    settings = {"data_dir": str(data_dir), "profile": profile, "cors": {"origins": ["*"]}}
+    known = {"data_dir": str(data_dir), "profile": profile, "cors": {"origins": ["*"]}}
     models = {name: {"archive": None} | model for name, model in models.items()}
-    config.write_text(yaml.safe_dump(settings | {"models": models}))
+    config.write_text(yaml.safe_dump(known | settings | {"models": models}))
     log = place / "up.log"
     command = [str(Path(sys.executable).with_name("online-learner")), "up", "--config", str(config)]
     with log.open("wb") as output:

@@ -151,6 +151,17 @@ PLACES = [
         "1",
         ('"nan"', "wrong type", "100,000 items"),
     ),
+    Place("/v1/models/web/log", '{"features": {"x": @}, "output": true}', "1", ('"nan"',)),
+    Place("/v1/models/web/log", '{"features": {}, "output": @}', "true"),
+    Place(
+        "/v1/models/web/log",
+        '{"features": {}, "output": true, "scores": {"true": @}}',
+        "0.5",
+    ),
+    Place(
+        "/v1/models/pages/log", '{"features": {}, "options": [{"id": "a"}], "output": [@]}', '"a"'
+    ),
+    Place("/v1/models/web/log_batch", '{"answers": [{"features": {}, "output": @}]}', "true"),
     Place("/v1/models/llm/score", '{"prompt": "p", "outputs": [@]}', '"t"', ('"nan"',)),
     _said("thumbs", '"value": @', "true"),
     _said("rating", '"value": @', "3"),
@@ -289,7 +300,7 @@ def _status(reply: httpx2.Response) -> int:
     if reply.status_code >= 300:
         return reply.status_code
     body = reply.json()
-    [item] = body.get("predictions") or body.get("results") or [{}]
+    [item] = body.get("predictions") or body.get("results") or body.get("answers") or [{}]
     return int(item["status"]) if "code" in item else reply.status_code
 
 

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from online_learner.cli.archives import archives
 from online_learner.cli.costs import costs, models_of
 from online_learner.cli.finding import Finding, Level
 from online_learner.cli.leftovers import is_locked, leftovers
@@ -207,6 +208,8 @@ async def store(settings: Settings, data_dir: Path, *, running: bool) -> AsyncIt
             async for finding in _opened(found):
                 yield finding
             async for finding in costs(found, settings.window_s):
+                yield finding
+            async for finding in archives(found, settings):
                 yield finding
             for finding in store_access(url):
                 yield finding

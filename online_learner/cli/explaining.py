@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -30,7 +31,7 @@ def explain(prediction_id: str, *, as_json: AsJson = False) -> None:
 
 def _tell(story: dict[str, Any]) -> None:
     record = story["prediction"]
-    pairs(_answer(record))
+    pairs(_answer(record) | ({"read from": "the archive"} if story.get("archived") else {}))
     if record["options"]:
         table(("option", "score", "propensity", "features"), _option_rows(record))
     for role, shadow in record["shadows"].items():
@@ -38,6 +39,12 @@ def _tell(story: dict[str, Any]) -> None:
         typer.echo(f"unseen, {role} ({weights}): {said(shadow['output'])}")
     if story["live_because"] is not None:
         typer.echo(f"It was live because: {story['live_because']['sentence']}")
+    if (trained := story.get("trained")) is not None:
+        dataset, job = trained["dataset"], trained["job"]
+        typer.echo(f"Its weights were trained on dataset {dataset}, by job {job}.")
+    if story.get("incomplete"):
+        typer.echo(f"Not all of it is told: {story['incomplete']}")
+        return
     if not story["feedback"]:
         typer.echo("Nothing has been said about it.")
         return
@@ -53,7 +60,7 @@ def _answer(record: dict[str, Any]) -> dict[str, object]:
         "model": record["model"],
         "answer": said(record["output"]),
         "scores": _listed(record["scores"], " "),
-        "by": f"{record['role']}, version {record['version']}, step {record['step']}",
+        "by": _by(record),
         "asked for a label": (record["ask"] or {}).get("reason"),
         "user": record["user_id"],
         "features": _listed(shared_context(record["features"]), "="),
@@ -65,6 +72,13 @@ def _answer(record: dict[str, Any]) -> dict[str, object]:
         "served instead": cell(record["fallback"]) if record["blocked"] else None,
     }
     return found | {name: value for name, value in others.items() if value}
+
+
+def _by(record: dict[str, Any]) -> str:
+    """Return whose answer it is: of weights of ours, or made elsewhere."""
+    if record["role"] == "external" and not record["lineage"]:
+        return "none of ours: it was made elsewhere, and imported"
+    return f"{record['role']}, version {record['version']}, step {record['step']}"
 
 
 def _option_rows(record: dict[str, Any]) -> list[tuple[object, ...]]:
@@ -117,8 +131,26 @@ def receipt(feedback_id: str, *, as_json: AsJson = False) -> None:
         "served": _served(fate.raw.get("served")),
         "released": _released(fate.released),
         "superseded by": fate.superseded_by,
-    }
+    } | _taken_back(fate.raw)
     show(dict(fate.raw), as_json=as_json, text=lambda: pairs(lines))
+
+
+def _taken_back(fate: Mapping[str, Any]) -> dict[str, object]:
+    """Return who took it back, and whether it is still in the weights; empty where nobody did.
+
+    >>> _taken_back({"unlearned": "done", "unlearned_by": {"step": 7}})
+    {'taken back': None, 'unlearned': 'done, at step 7'}
+    """
+    if "unlearned" not in fate:
+        return {}
+    by, state = fate.get("retracted"), fate["unlearned"]
+    reason = f": {by['reason']}" if by and by["reason"] else ""
+    if state == "done" and (step := fate.get("unlearned_by")):
+        state += f", at step {step['step']}"
+    if why := fate.get("unlearned_why"):
+        state += f": {why}"
+    told = None if by is None else f"{when(by['at'])} by {by['by']}{reason}"
+    return {"taken back": told, "unlearned": state}
 
 
 def _weighed(weighed: Weighed | None) -> str | None:

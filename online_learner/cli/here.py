@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 import typer
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from online_learner.store import Store
 
 T = TypeVar("T")
+
+Config: TypeAlias = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, help="The configuration file.")
+]
 
 _EXAMPLE = """\
 models:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from online_learner.cli.completing import ModelName
+from online_learner.cli.here import Config
 from online_learner.cli.output import AsJson, cell, connect, said, show, table, when
+
+if TYPE_CHECKING:
+    from online_learner.recheck import Recheck
+    from online_learner.schema import Verdict
 
 
 def register(app: typer.Typer) -> None:
@@ -70,25 +76,57 @@ def _alive(beat: dict[str, Any] | None) -> str:
 
 
 def versions(model: ModelName, *, as_json: AsJson = False) -> None:
-    """List the kept snapshots of a model."""
+    """List the kept snapshots of a model.
+
+    A version that is tainted may hold what was taken back, and cannot be learned anew.
+    """
     with connect() as client:
         found = client.versions(model)
         aliases = client.model(model).get("aliases", {})
-    columns = ("version", "role", "status", "lineage", "step", "learned", "parent", "cut at")
+    columns = (
+        "version",
+        "role",
+        "status",
+        "lineage",
+        "step",
+        "learned",
+        "parent",
+        "cut at",
+        "from",
+    )
     rows = [
         (
             version["version"],
             _roles(version["version"], aliases),
-            version["status"],
+            f"{version['status']}{', tainted' * version['tainted']}",
             version["lineage"],
             version["step"],
             version["learned"],
             version["parent"],
             when(version["cut_at"]),
+            origin(version),
         )
         for version in found
     ]
     show(found, as_json=as_json, text=lambda: table(columns, rows))
+
+
+def origin(version: dict[str, Any]) -> str:
+    """Return where the weights of a version are from, in words.
+
+    >>> origin({"trained": {"dataset": "d1", "job": "7f", "parent": 3, "because": "by hand"}})
+    'dataset d1, job 7f (by hand), beside version 3'
+    >>> origin({"registered": {"by": "key:ada", "note": "of May"}}), origin({"untrained": True})
+    ('a file by key:ada (of May)', 'nothing')
+    """
+    if trained := version.get("trained"):
+        beside = "" if trained["parent"] is None else f", beside version {trained['parent']}"
+        why = f" ({trained['because']})" if trained["because"] else ""
+        return f"dataset {trained['dataset']}, job {trained['job']}{why}{beside}"
+    if registered := version.get("registered"):
+        note = f" ({registered['note']})" if registered["note"] else ""
+        return f"a file by {registered['by']}{note}"
+    return "nothing" if version.get("untrained") else "the learner"
 
 
 def _roles(number: int, aliases: dict[str, Any]) -> str:
@@ -108,14 +146,16 @@ def verdicts(
     recheck: Annotated[
         bool, typer.Option("--recheck", help="Compute every one again, from the evidence.")
     ] = False,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """List the newest decisions about a model, and why they were taken.
 
-    With `--recheck`, exit code 1: some do not follow from the evidence.
+    With `--recheck`, exit code 1: some do not follow from the evidence. What the service has
+    trimmed of it is read from the archive, which the configuration file names.
     """
     if recheck:
-        _recheck(model, as_json=as_json)
+        _recheck(model, config, as_json=as_json)
         return
     with connect() as client:
         found = client.verdicts(model, count=count)
@@ -127,7 +167,7 @@ def verdicts(
     show(found, as_json=as_json, text=lambda: table(columns, rows))
 
 
-def _recheck(model: str, *, as_json: bool) -> None:
+def _recheck(model: str, config: Path | None, *, as_json: bool) -> None:
     from online_learner.ids import entry_order
     from online_learner.recheck import TOLERANCE, Recheck
     from online_learner.schema import Settled, Verdict
@@ -139,6 +179,9 @@ def _recheck(model: str, *, as_json: bool) -> None:
         for item in _all(client.evidence, model):
             report.hear(item["id"], Settled.model_validate(item))
         report.end()
+    count = len(decided)
+    if report.too_old:  # for what the store still has
+        report, count = _recheck_here(model, config, decided) or (report, count)
     found = {
         "checked": report.checked,
         "too_old": report.too_old,
@@ -148,13 +191,14 @@ def _recheck(model: str, *, as_json: bool) -> None:
 
     def text() -> None:
         typer.echo(
-            f"{report.checked} of {len(decided)} verdicts rest on a test, and were computed again "
+            f"{report.checked} of {count} verdicts rest on a test, and were computed again "
             f"from the evidence: the largest difference is {report.worst:.1e}."
         )
         if report.too_old:
             typer.echo(
                 f"{report.too_old} more are too old to be computed again: the evidence of before "
-                f"{when(entry_order(begins)[0] / 1000)} has been trimmed."
+                f"{when(entry_order(begins)[0] / 1000)} has been trimmed. Where there is an "
+                f"archive, give --config: it says where."
             )
         for line in report.wrong:
             typer.echo(f"DIFFERS: {line}")
@@ -162,6 +206,32 @@ def _recheck(model: str, *, as_json: bool) -> None:
     show(found, as_json=as_json, text=text)
     if report.wrong or not report.worst <= TOLERANCE:
         raise typer.Exit(1)
+
+
+def _recheck_here(
+    model: str, config: Path | None, decided: Sequence[Verdict]
+) -> tuple[Recheck, int] | None:
+    """Compute verdicts again from archive and store.
+
+    None where they cannot be reached from here, or where what is here is another service.
+
+    Raises
+    ------
+    DataError
+        The archive is damaged.
+    """
+    from online_learner.cli.retraining import with_stages
+    from online_learner.errors import ConfigError, NotFound, Unavailable
+    from online_learner.recheck import recheck
+
+    try:
+        report, count = with_stages(model, config, lambda stages: recheck(stages.log))
+    except (typer.BadParameter, ConfigError, NotFound, Unavailable):
+        if config is not None:
+            raise
+        return None
+    same = report.verdicts[: len(decided)] == list(decided)  # more may have come meanwhile
+    return (report, count) if same else None
 
 
 def _all(read: Callable[..., list[dict[str, Any]]], model: str) -> Iterator[dict[str, Any]]:

@@ -29,6 +29,9 @@ def register_file(
     ],
     *,
     note: Annotated[str, typer.Option(help="Where it is from, for the record.")] = "",
+    candidate: Annotated[
+        bool, typer.Option("--candidate", help="Test it first, even if nothing was learned yet.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -38,6 +41,6 @@ def register_file(
     The service reads the file itself, by an allow-list, and runs nothing of it.
     """
     with connect(timeout_s=60.0) as client:
-        done = client.register(model, file, note=note, dry_run=dry_run)
+        done = client.register(model, file, note=note, candidate=candidate, dry_run=dry_run)
     prefix = "Dry run, nothing was changed: " if dry_run else ""
     show(done, as_json=as_json, text=lambda: typer.echo(prefix + done["sentence"]))

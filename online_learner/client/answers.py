@@ -132,7 +132,9 @@ class Answer(Subject[R]):
     blocked
         A rule blocked the answer: `output` is the configured fallback.
     model_version
-        Of the generator, where the answer was made elsewhere.
+        Of what answered, where the answer was made elsewhere.
+    known
+        It had been logged before: an answer that is logged `once`.
     feedback_expires_at
         Until when feedback is taken, RFC 3339.
     raw
@@ -153,6 +155,7 @@ class Answer(Subject[R]):
     blocked: bool
     model_version: str | None
     feedback_expires_at: str | None
+    known: bool
     raw: Mapping[str, Any] = field(repr=False, compare=False)
     _send: Callable[[dict[str, Any]], R] = field(repr=False, compare=False)
 
@@ -174,6 +177,7 @@ class Answer(Subject[R]):
             blocked=reply["blocked"],
             model_version=reply.get("model_version"),
             feedback_expires_at=reply["feedback_expires_at"],
+            known=reply.get("known", False),
             raw=reply,
             _send=send,
         )

@@ -85,14 +85,25 @@ class AsyncClient:
         self,
         model: str,
         *,
-        outputs: Iterable[str | Mapping[str, Any]],
+        outputs: Iterable[str | Mapping[str, Any]] | None = None,
         prompt: str | None = None,
         messages: Sequence[Any] | None = None,
+        features: Mapping[str, Any] | None = None,
+        options: Sequence[Mapping[str, Any]] | None = None,
+        output: Any = None,
+        scores: Mapping[str, float] | None = None,
         **fields: Unpack[LogFields],
     ) -> AsyncAnswer:
         """See `Client.log`."""
-        asked = calls.generated(prompt, messages, outputs)
+        answered = {"features": features, "options": options, "output": output, "scores": scores}
+        asked = calls.made(prompt, messages, outputs, answered)
         return await self._send(calls.log(self._say, model, asked, fields))
+
+    async def log_batch(
+        self, model: str, answers: Iterable[Mapping[str, Any]]
+    ) -> list[AsyncAnswer | ApiError]:
+        """See `Client.log_batch`."""
+        return await self._send(calls.log_batch(self._say, model, answers))
 
     async def log_chat(
         self, model: str, request: Any, response: Any, **fields: Unpack[LogFields]
@@ -156,6 +167,10 @@ class AsyncClient:
     async def receipt(self, feedback_id: str) -> Fate:
         """See `Client.receipt`."""
         return await self._send(calls.receipt(feedback_id))
+
+    async def retract(self, feedback_id: str) -> Json:
+        """See `Client.retract`."""
+        return await self._send(calls.retract(feedback_id))
 
     async def prediction(self, prediction_id: str) -> Json:
         """See `Client.prediction`."""
@@ -266,12 +281,19 @@ class AsyncClient:
         return await self._send(calls.gold(model, {"features": features, "value": value, **fields}))
 
     async def register(
-        self, model: str, file: bytes | Path | str, *, note: str = "", dry_run: bool = False
+        self,
+        model: str,
+        file: bytes | Path | str,
+        *,
+        note: str = "",
+        candidate: bool = False,
+        dry_run: bool = False,
     ) -> Json:
         """See `Client.register`."""
         read = Path("" if isinstance(file, bytes) else file).read_bytes
+        wanted = {"candidate": candidate, "dry_run": dry_run}
         sent = file if isinstance(file, bytes) else await asyncio.to_thread(read)
-        return await self._send(calls.register(model, sent, note, dry_run=dry_run))
+        return await self._send(calls.register(model, sent, note, **wanted))
 
     async def promote(self, model: str, version: int, *, dry_run: bool = False) -> Json:
         """See `Client.promote`."""

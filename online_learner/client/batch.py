@@ -1,12 +1,46 @@
-"""Several payloads of feedback in one call; what is refused temporarily is sent again alone."""
+"""Several items in one call; what is refused temporarily is sent again alone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from online_learner.client.errors import ApiError, NotReachable
 from online_learner.client.receipts import BatchReceipt, Receipt
 from online_learner.client.sending import BUSY, Call, Course, Json, Patience
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[T]):
+    """Items, each of which may be sent again where it was refused.
+
+    Parameters
+    ----------
+    call
+        Returns the call that sends some of them; its result has one entry for each, in order.
+    """
+
+    items: list[Json]
+    call: Callable[[list[Json]], Call[list[T | ApiError]]]
+
+    def course(self, patience: Patience) -> Course[list[T | ApiError]]:
+        """Yield all of them, and then those that were refused temporarily, until none is left."""
+        results = yield from self.call(self.items).course(patience)
+        while left := [place for place, result in enumerate(results) if _is_busy(result)]:
+            wait_s = patience.wait_s(max(_retry_after_s(results[place]) for place in left))
+            if wait_s is None:
+                break
+            again = self.call([self.items[place] for place in left])
+            try:
+                rest = yield from again.course(patience, wait_s)
+            except (ApiError, NotReachable):  # what was said of each before stands
+                break
+            for place, result in zip(left, rest, strict=True):
+                results[place] = result
+        return results
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,28 +51,20 @@ class FeedbackBatch:
 
     def course(self, patience: Patience) -> Course[BatchReceipt]:
         """Yield all of them, and then those that were refused temporarily, until none is left."""
-        receipt = yield from _call(self.items).course(patience)
-        results = list(receipt.results)
-        while left := [place for place, result in enumerate(results) if _is_busy(result)]:
-            wait_s = patience.wait_s(max(_retry_after_s(results[place]) for place in left))
-            if wait_s is None:
-                break
-            try:
-                rest = yield from _call([self.items[p] for p in left]).course(patience, wait_s)
-            except (ApiError, NotReachable):  # what was said of each before stands
-                break
-            for place, result in zip(left, rest.results, strict=True):
-                results[place] = result
+        results = yield from Batch(self.items, _feedback).course(patience)
         return BatchReceipt.of(results)
 
 
-def _call(items: list[Json]) -> Call[BatchReceipt]:
-    return Call("POST", "/v1/feedback_batch", BatchReceipt.read, {"items": items})
+def _feedback(items: list[Json]) -> Call[list[Receipt | ApiError]]:
+    def read(reply: Json) -> list[Receipt | ApiError]:
+        return list(BatchReceipt.read(reply).results)
+
+    return Call("POST", "/v1/feedback_batch", read, {"items": items})
 
 
-def _retry_after_s(result: Receipt | ApiError) -> float:
+def _retry_after_s(result: object) -> float:
     return (isinstance(result, ApiError) and result.retry_after_s) or 0.0
 
 
-def _is_busy(result: Receipt | ApiError) -> bool:
+def _is_busy(result: object) -> bool:
     return isinstance(result, ApiError) and result.status in BUSY

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from online_learner.client.answers import Answer
-from online_learner.client.batch import FeedbackBatch
+from online_learner.client.batch import Batch, FeedbackBatch
 from online_learner.client.errors import ApiError, api_error
 from online_learner.client.receipts import Fate, Receipt
-from online_learner.client.sending import Call, Json
+from online_learner.client.sending import Call, Json, Repeat
 
 R = TypeVar("R")
 
@@ -43,8 +44,30 @@ def predict_batch(
 def log(
     send: Callable[[Json], R], model: str, asked: Json, fields: Mapping[str, Any]
 ) -> Call[Answer[R]]:
-    """Log an answer that was made elsewhere; `asked` is what `generated` returns, or a chat."""
-    return _logged(send, _of(model, "log"), {**asked, **fields})
+    """Log an answer that was made elsewhere; `asked` is what `made` returns, or a chat."""
+    body = {**asked, **fields}
+    call = _logged(send, _of(model, "log"), body)
+    return replace(call, repeat="always") if body.get("once") else call
+
+
+def log_batch(
+    send: Callable[[Json], R], model: str, answers: Iterable[Mapping[str, Any]]
+) -> Batch[Answer[R]]:
+    """Log several answers that were made elsewhere; errors stand in their places."""
+    bodies = [dict(body) for body in answers]
+    once = all(body.get("once") for body in bodies)
+
+    def call(part: list[Json]) -> Call[list[Answer[R] | ApiError]]:
+        def read(reply: Json) -> list[Answer[R] | ApiError]:
+            return [
+                Answer.read(send, item) if "output" in item else api_error(item)
+                for item in reply["answers"]
+            ]
+
+        repeat: Repeat = "always" if once else "refused"
+        return Call("POST", _of(model, "log_batch"), read, {"answers": part}, repeat=repeat)
+
+    return Batch(bodies, call)
 
 
 def score(model: str, asked: Json) -> Call[list[float]]:
@@ -66,6 +89,23 @@ def generated(
         **{name: value for name, value in asked.items() if value is not None},
         "outputs": [{"id": str(place), **output} for place, output in enumerate(made)],
     }
+
+
+def made(
+    prompt: str | None,
+    messages: Any,
+    outputs: Iterable[str | Mapping[str, Any]] | None,
+    answered: Mapping[str, Any],
+) -> Json:
+    """Return what was asked and answered elsewhere: by a generator, or by another model.
+
+    >>> made(None, None, None, {"features": {"a": 1}, "output": "spam", "options": None})
+    {'features': {'a': 1}, 'output': 'spam'}
+    """
+    if outputs is not None:
+        return generated(prompt, messages, outputs)
+    asked = {"prompt": prompt, "messages": messages, **answered}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _logged(send: Callable[[Json], R], path: str, body: Json) -> Call[Answer[R]]:
@@ -91,6 +131,11 @@ def feedback_batch(items: Iterable[Mapping[str, Any]]) -> FeedbackBatch:
 def receipt(feedback_id: str) -> Call[Fate]:
     """Ask what became of a signal."""
     return Call("GET", f"/v1/feedback/{quote(feedback_id, safe='')}", Fate.read)
+
+
+def retract(feedback_id: str) -> Call[Json]:
+    """Take back what was said."""
+    return Call("DELETE", f"/v1/feedback/{quote(feedback_id, safe='')}", _whole)
 
 
 # --- reading and moving -----------------------------------------------------------------------
@@ -183,9 +228,10 @@ def operation(name: str, action: str, body: Json | None = None) -> Call[Json]:
     return Call("POST", _of(name, action), _whole, body, repeat="unsent")
 
 
-def register(name: str, file: bytes, note: str, *, dry_run: bool) -> Call[Json]:
+def register(name: str, file: bytes, note: str, *, candidate: bool, dry_run: bool) -> Call[Json]:
     """Send weights that were trained elsewhere; the same file again is known by its digest."""
-    wanted = {"note": note or None, "dry_run": "true" if dry_run else None}
+    wanted: Json = {"note": note or None}
+    wanted |= {"candidate": "true" if candidate else None, "dry_run": "true" if dry_run else None}
     return Call("POST", _asking(_of(name, "versions"), wanted), _whole, file=file)
 
 

@@ -18,7 +18,7 @@ class PredictFields(TypedDict, total=False):
 
 
 class LogFields(TypedDict, total=False):
-    """Beside the prompt and the outputs of a generator."""
+    """Beside what was asked and answered elsewhere."""
 
     parameters: Mapping[str, Any]
     model_version: str
@@ -26,6 +26,9 @@ class LogFields(TypedDict, total=False):
     session_id: str
     user_id: str
     external_id: str
+    observed_at: str
+    once: bool  # not where an answer is known by this external_id
+    dry_run: bool
     tags: dict[str, str]
 
 

@@ -29,7 +29,9 @@ class Receipt:
     feedback_id
         Of the signal, or of the first of several. None for a dry run.
     status
-        `accepted`, or `duplicate`: it had been accepted before, and is learned once.
+        `accepted`, or `duplicate`: it had been accepted before, and is learned once. Or
+        `archived_only`: the window of the answer has passed, and the signal goes into datasets, but
+        alters no weights.
     durability
         What the signal survives: `fsynced` (a power cut), `os` (kill -9 of the store, not a power
         cut), `none`, or `unknown`.
@@ -80,7 +82,8 @@ class BatchReceipt:
         found = tuple(results)
         statuses = Counter(one.status for one in found if isinstance(one, Receipt))
         rejected = len(found) - statuses.total()
-        return cls(statuses["accepted"], statuses["duplicate"], rejected, found)
+        accepted = statuses["accepted"] + statuses["archived_only"]
+        return cls(accepted, statuses["duplicate"], rejected, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,10 @@ class Fate:
     ----------
     status
         `accepted` (not learned yet), `learned`, `kept` (valid, and nothing to learn from it here),
-        `quarantined` or `rolled_back`.
+        `quarantined`, `rolled_back`, `archived_only` (said after the window) or `retracted`.
+    unlearned
+        Of what was taken back: `pending`, `done`, `nothing` (it was never learned) or `impossible`;
+        else None.
     reason
         Why it was kept, quarantined or rolled back.
     lineage, step, learned_at
@@ -157,6 +163,7 @@ class Fate:
     released: ReleasedBy | None
     supersedes: str | None
     superseded_by: str | None
+    unlearned: str | None
     raw: Mapping[str, Any] = field(repr=False, compare=False)
 
     @classmethod
@@ -177,5 +184,6 @@ class Fate:
             released=None if released is None else read_as(ReleasedBy, released),
             supersedes=reply["supersedes"],
             superseded_by=reply["superseded_by"],
+            unlearned=reply.get("unlearned"),
             raw=reply,
         )

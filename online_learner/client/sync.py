@@ -116,9 +116,13 @@ class Client(Labelling):
         self,
         model: str,
         *,
-        outputs: Iterable[str | Mapping[str, Any]],
+        outputs: Iterable[str | Mapping[str, Any]] | None = None,
         prompt: str | None = None,
         messages: Sequence[Any] | None = None,
+        features: Mapping[str, Any] | None = None,
+        options: Sequence[Mapping[str, Any]] | None = None,
+        output: Any = None,
+        scores: Mapping[str, float] | None = None,
         **fields: Unpack[LogFields],
     ) -> Answer[Receipt]:
         """Log an answer that was made elsewhere, so that feedback on it joins.
@@ -130,9 +134,23 @@ class Client(Labelling):
             output's id is its place, from "0".
         prompt, messages
             What was asked: one of the two.
+        features, options, output, scores
+            For other tasks than `generation`, in their place: what was asked, and the label, the
+            number, or the ids of the options in the order shown. Say with `model_version` of what.
         """
-        asked = calls.generated(prompt, messages, outputs)
+        answered = {"features": features, "options": options, "output": output, "scores": scores}
+        asked = calls.made(prompt, messages, outputs, answered)
         return self._send(calls.log(self._say, model, asked, fields))
+
+    def log_batch(
+        self, model: str, answers: Iterable[Mapping[str, Any]]
+    ) -> list[Answer[Receipt] | ApiError]:
+        """Log several answers that were made elsewhere, each with the fields of `log`.
+
+        Errors stand in their places. Where all of them are to be logged `once`, by `external_id`,
+        the call is sent again also where no reply came.
+        """
+        return self._send(calls.log_batch(self._say, model, answers))
 
     def log_chat(
         self, model: str, request: Any, response: Any, **fields: Unpack[LogFields]
@@ -219,6 +237,10 @@ class Client(Labelling):
         """Tell what became of a signal."""
         return self._send(calls.receipt(feedback_id))
 
+    def retract(self, feedback_id: str) -> Json:
+        """Take back what was said; `unlearned` tells whether it is still in the weights."""
+        return self._send(calls.retract(feedback_id))
+
     def prediction(self, prediction_id: str) -> Json:
         """Tell the whole story of an answer: the record, and what was said about it."""
         return self._send(calls.prediction(prediction_id))
@@ -237,7 +259,13 @@ class Client(Labelling):
         return self._send(calls.release(model, feedback_ids, **wanted))
 
     def register(
-        self, model: str, file: bytes | Path | str, *, note: str = "", dry_run: bool = False
+        self,
+        model: str,
+        file: bytes | Path | str,
+        *,
+        note: str = "",
+        candidate: bool = False,
+        dry_run: bool = False,
     ) -> Json:
         """Register weights that were trained elsewhere: a first version, or a candidate.
 
@@ -246,14 +274,17 @@ class Client(Labelling):
         file
             A pickle of a River model, the safetensors of a torch head, or what `bring.save` writes:
             its bytes, or where it is.
+        candidate
+            Have it tested first, even where the model has learned nothing yet.
 
         Returns
         -------
         `version`, what it `becomes` (`champion` or `candidate`), whether it is a `duplicate`, and a
         `sentence`.
         """
+        wanted = {"candidate": candidate, "dry_run": dry_run}
         sent = file if isinstance(file, bytes) else Path(file).read_bytes()
-        return self._send(calls.register(model, sent, note, dry_run=dry_run))
+        return self._send(calls.register(model, sent, note, **wanted))
 
     def promote(self, model: str, version: int, *, dry_run: bool = False) -> Json:
         """Let a version answer, by hand."""

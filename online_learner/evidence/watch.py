@@ -7,11 +7,11 @@ plainly broken, and bounds no error: whether weights are better is for the tests
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
-from online_learner.schema import Alarm, Aliases, Audit, Output, Shadow, label_key
+from online_learner.schema import Alarm, Aliases, Audit, Label, Output, Shadow, label_key
 
 WINDOW = 100  # audits
 RATE = 2.0 / (WINDOW + 1)  # at which the past fades: an effective window of (2 - rate) / rate
@@ -148,13 +148,13 @@ class Health:
     took: Mean = field(default_factory=lambda: Mean(RATE))
     labels: Shares = field(default_factory=Shares)
 
-    def see(self, shadow: Shadow) -> None:
-        """Add what the role said to one question."""
+    def see(self, shadow: Shadow, name: Callable[[Label], str] = label_key) -> None:
+        """Add what the role said to one question; `name` is what a label is called here."""
         self.failed.add(found=shadow.failed)
         took, most = shadow.took_ms, OUTLIER * self.took.value
         self.took.add(min(took, most) if self.took.n >= FEWEST_TIMED else took)
         if isinstance(shadow.output, bool | int | str):
-            self.labels.add(label_key(shadow.output))
+            self.labels.add(name(shadow.output))
 
     def pack(self) -> list[Any]:
         """Return the state as plain JSON."""
@@ -208,12 +208,14 @@ class Watch:
     """What the guards have seen of the audits of one generation.
 
     Feed it every audit in the order of the stream, then ask for alarms as often as you like. When
-    the generation moves, or a challenger leaves, what was seen of them is forgotten.
+    the generation moves, or a challenger leaves, what was seen of them is forgotten. Labels go by
+    what `name` calls them: one that was learned is somebody's text.
     """
 
     generation: int = 0
     roles: dict[str, Health] = field(default_factory=dict)
     company: Company = field(default_factory=Company)
+    name: Callable[[Label], str] = field(default=label_key, compare=False)
 
     def see(self, audit: Audit) -> None:
         """Take in one audit; those of an older generation, from a replica behind, are left out."""
@@ -225,7 +227,7 @@ class Watch:
             health = self.roles.get(role)
             if health is None:
                 health = self.roles[role] = Health()
-            health.see(shadow)
+            health.see(shadow, self.name)
         champion, anchor = audit.roles.get("champion"), audit.roles.get("anchor")
         if champion is not None and anchor is not None:
             self.company.see(champion, anchor)

@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from online_learner.archive.log import Log
+from online_learner.explain.taken_back import TakenBack, taken_back
 from online_learner.ids import entry_order
 from online_learner.interpret import NOTHING
 from online_learner.registry import Registry
@@ -76,7 +78,7 @@ class Fate:
     Parameters
     ----------
     status
-        `accepted`, `learned`, `kept`, `quarantined` or `rolled_back`.
+        `accepted`, `learned`, `kept`, `quarantined`, `rolled_back` or `retracted`.
     place
         The entry of the feedback stream by which it came about: the signal's own, or a release's.
     step
@@ -89,6 +91,8 @@ class Fate:
         Whether the learner has not come to the last of them yet.
     undone
         What rolled it back.
+    was, taken_back
+        What would be its status, had it not been taken back; and that it was.
     """
 
     status: str
@@ -98,6 +102,8 @@ class Fate:
     releases: tuple[str, ...] = ()
     waiting: bool = False
     undone: Reset | None = None
+    was: str = ""
+    taken_back: TakenBack | None = None
 
 
 async def course_of(registry: Registry) -> Course:
@@ -134,21 +140,37 @@ def _went_back(verdict: Verdict) -> bool:
 
 
 async def fates(
-    registry: Registry, entries: Sequence[str], course: Course | None = None
+    registry: Registry,
+    entries: Sequence[str],
+    course: Course | None = None,
+    log: Log | None = None,
 ) -> dict[str, Fate]:
-    """Return what became of the signals at these entries of the feedback stream, in that order."""
+    """Return what became of the signals at these entries of the feedback stream, in that order.
+
+    Parameters
+    ----------
+    log
+        With the archive, for signals that have left the store.
+    """
     course = course or await course_of(registry)
     found: dict[str, Fate] = {}
     for start in range(0, len(entries), PAGE):
         part = entries[start : start + PAGE]
         steps = await _covering(registry, part)
+        if log is not None and log.place is not None:
+            steps = await _on_file(log, part, steps)
         releases = await _releases(registry, part)
+        gone = await taken_back(registry, part)
         known = await _steps_at(registry, {place for places in releases for place in places})
         for entry, step, places in zip(part, steps, releases, strict=True):
             events = [(place, known[place]) for place in places if place in known]
             fate = _fate(entry, step, events, course)
             waiting = len(events) < len(places)
-            found[entry] = replace(fate, releases=places, waiting=waiting)
+            fate = replace(fate, releases=places, waiting=waiting)
+            if entry in gone:
+                was, back = fate.status, gone[entry]
+                fate = replace(fate, status="retracted", was=was, waiting=False, taken_back=back)
+            found[entry] = fate
     return found
 
 
@@ -177,6 +199,18 @@ async def _covering(registry: Registry, entries: Sequence[str]) -> list[Step | N
     replies = await registry.store.many(commands)
     known: dict[bytes, Step] = {}  # one step covers many
     return [_step(reply[0][1], known) if reply else None for reply in replies]
+
+
+async def _on_file(
+    log: Log, entries: Sequence[str], steps: Sequence[Step | None]
+) -> list[Step | None]:
+    """Return the steps; those that have left the store are read from the archive."""
+    found = list(steps)
+    for number, (entry, step) in enumerate(zip(entries, steps, strict=True)):
+        if step is None or entry_order(entry) <= entry_order(step.after):
+            page = await log.range("steps", entry, count=1)
+            found[number] = _step(page[0][1], {}) if page else None
+    return found
 
 
 def _step(fields: Fields, known: dict[bytes, Step]) -> Step:

@@ -3,6 +3,9 @@
 Signature and age are checked without touching the store. Kinds that speak of what was shown are
 checked against the record (`admit`). Then one script does the rest, or nothing. Concurrent requests
 share a round trip; each payload stays atomic by itself.
+
+Where the model has an archive, what is said after the window goes on file (`late`): it is
+`archived_only`, alters no weights, and datasets join it to the answer that is on file too.
 """
 
 from __future__ import annotations
@@ -15,16 +18,26 @@ from typing import Any, TypeAlias, TypeVar
 
 from redis.exceptions import ResponseError
 
-from online_learner.errors import Invalid, NotFound, ServiceError, Unavailable
-from online_learner.ids import Address, Kind, new_nonce
+from online_learner.errors import (
+    Erased,
+    Invalid,
+    NotFound,
+    ServiceError,
+    Unavailable,
+    WindowClosed,
+)
+from online_learner.ids import LATE, Address, Kind, new_nonce
 from online_learner.ingest import limits
 from online_learner.ingest.admit import Admission
 from online_learner.ingest.find import Finder, Place, present
+from online_learner.ingest.late import READS, recall
 from online_learner.ingest.limits import Limit, Standing
+from online_learner.ingest.receipt import Receipt
 from online_learner.ingest.speaker import LOCAL, OWN, Speaker
+from online_learner.interpret import ERASED
 from online_learner.requests import FeedbackRequest
 from online_learner.schema import Feedback, Prediction, pack
-from online_learner.store import Durability
+from online_learner.store import Durability, Fields
 from online_learner.store.group import GroupCommit
 from online_learner.store.keys import Keys, said_field
 
@@ -35,39 +48,6 @@ GROUP_MAX = 256
 __all__ = ["GROUP_MAX", "LOCAL", "OWN", "Admission", "Ingest", "Receipt", "Speaker"]
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of one payload at the door.
-
-    `signals` has the kind, id and status of each, where the payload carried several; `standings`
-    tells how much of each limit is used up.
-    """
-
-    feedback_id: str | None
-    prediction_id: str
-    model: str
-    status: str
-    durability: Durability
-    signals: tuple[dict[str, str | None], ...] = ()
-    standings: tuple[Standing, ...] = ()
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The header fields that go with it."""
-        return limits.headers(self.standings)
-
-    def render(self) -> dict[str, Any]:
-        """Return the receipt as the client gets it."""
-        found: dict[str, Any] = {
-            "feedback_id": self.feedback_id,
-            "prediction_id": self.prediction_id,
-            "model": self.model,
-            "status": self.status,
-            "durability": self.durability,
-        }
-        return found | ({"signals": list(self.signals)} if self.signals else {})
-
-
 @dataclass(slots=True)
 class Ingest(Finder):
     """The door for feedback on all models; see `Finder` for what it is made of."""
@@ -75,10 +55,12 @@ class Ingest(Finder):
     durability: Durability = "unknown"
     _group: GroupCommit[_Call, list[Any]] = field(init=False)
     _reads: GroupCommit[tuple[str, Address], Prediction | None] = field(init=False)
+    _recalls: GroupCommit[tuple[str, Address], Prediction | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self._group = GroupCommit(self._run, most=GROUP_MAX)
         self._reads = GroupCommit(self._fetch, most=GROUP_MAX)
+        self._recalls = GroupCommit(lambda group: recall(self.admissions, group), most=READS)
 
     async def accept(
         self,
@@ -106,7 +88,8 @@ class Ingest(Finder):
             seen = keys.seen(holder, key)
         place, feedback = await self._admitted(request, place, speaker, seen)
         limited = self._limits(place, speaker, feedback)
-        names = [keys.predictions, keys.feedback, *map(keys.said, place.entries)]
+        names = [keys.predictions, keys.late if place.late else keys.feedback]
+        names += [keys.said(f"late:{one}" if place.late else one) for one in place.entries]
         names += [seen] if seen else []
         names += [keys.rate(limit.of, limit.name) for limit in limited]
         head = self._head(place, request, limited, keyed=bool(seen))
@@ -144,7 +127,9 @@ class Ingest(Finder):
         record: Prediction | None = None
         _each(said, admission.check_kind, several=several)
         needed = speaker.own or any(map(admission.needs_record, said))
-        if place.other is None and needed:
+        if place.late:
+            record = await self._recall(request, place, speaker)
+        elif place.other is None and needed:
             record = await self._reads.submit((place.model, place.address))
             if record is None:
                 raise _lost()
@@ -160,6 +145,31 @@ class Ingest(Finder):
             return admission.admit(signal, request, record, **said_by, noted=noted)
 
         return _each(said, admit, several=several)
+
+    async def _recall(
+        self, request: FeedbackRequest, place: Place, speaker: Speaker
+    ) -> Prediction | None:
+        """Return an answer whose window has passed, where it can be read here, and is one alone.
+
+        Raises
+        ------
+        Erased, WindowClosed
+            Nothing of it is kept, or nothing of it can be known, and the sender has but its id.
+        """
+        wanted = [(place.model, address) for address in (place.address, *present(place.other))]
+        found = await asyncio.gather(*map(self._recalls.submit, wanted))
+        for record in found:
+            if record is None:
+                if speaker.own:
+                    raise WindowClosed(
+                        "the window in which feedback is taken has passed, and who was answered "
+                        "cannot be read here: send a key with scope 'feedback'"
+                    )
+                continue
+            made = str(record.version if record.model_version is None else record.model_version)
+            if request.model_version is not None and str(request.model_version) != made:
+                raise _mismatch()
+        return found[0] if place.other is None else None
 
     async def _admitted(
         self, request: FeedbackRequest, place: Place, speaker: Speaker, seen: str | None
@@ -204,8 +214,11 @@ class Ingest(Finder):
         found = [part for address in known for part in (address.entry, address.nonce)]
         # What is said of an answer counts as known to the end of its window.
         left_s = [int(address.ms / 1000 + self.window_s - self.clock()) + 1 for address in known]
+        if place.late:  # or for as long again
+            left_s = [int(self.window_s) + 1 for _ in known]
         found += [str(max(1, seconds)) for seconds in left_s]
         mode = "dry" if request.dry_run else "keyed" if keyed else "free"
+        mode += "-late" if place.late else ""
         version = "" if request.model_version is None else str(request.model_version)
         found += [limit.words for limit in limited]
         return [" ".join([mode, str(len(known)), *found]), version]
@@ -238,21 +251,22 @@ class Ingest(Finder):
 
     def _sealed(self, kind: Kind, model: str, found: Sequence[bytes]) -> str:
         _, entry, nonce = found
-        ms, seq = entry.split(b"-")
-        return self.keyring.seal(kind, model, Address(int(ms), int(seq), nonce.decode()))
+        ms, seq = entry.removeprefix(b"L").split(b"-")
+        shard = LATE if entry.startswith(b"L") else 0
+        return self.keyring.seal(kind, model, Address(int(ms), int(seq), nonce.decode(), shard))
 
     async def _run(self, group: list[_Call]) -> list[list[Any] | Exception]:
         calls = [(call.keys, call.args) for call in group]
         replies = await self.store.run_many("ingest", calls)
         return [_service_error(r) if isinstance(r, Exception) else r for r in replies]
 
-    async def _fetch(self, group: list[tuple[str, Address]]) -> list[Prediction | None]:
+    async def _fetch(
+        self, group: list[tuple[str, Address]]
+    ) -> Sequence[Prediction | Exception | None]:
         places = [(Keys(model).predictions, address.entry) for model, address in group]
         found = await self.store.entries(places)
         return [
-            Prediction.model_validate_json(fields[b"r"])
-            if fields is not None and fields[b"n"].decode() == address.nonce
-            else None
+            _record(fields or {}, address)
             for fields, (_, address) in zip(found, group, strict=True)
         ]
 
@@ -305,6 +319,22 @@ def _digest(*parts: bytes) -> str:
     return hashlib.blake2b(b"\0".join(parts), digest_size=16).hexdigest()
 
 
+def _record(fields: Fields, address: Address) -> Prediction | Exception | None:
+    if ERASED in fields:
+        return Erased(Erased.TOLD)
+    if fields.get(b"n", b"").decode() != address.nonce:
+        return None
+    return Prediction.model_validate_json(fields[b"r"])
+
+
+def _mismatch() -> Invalid:
+    return Invalid.at(
+        "/model_version",
+        "this prediction was made by another version: GET /v1/predictions/{id} tells by which",
+        code="version_mismatch",
+    )
+
+
 def _lost() -> NotFound:
     return NotFound(
         "this prediction was issued here, but is not in the log: the store has lost data, or "
@@ -320,11 +350,9 @@ def _check_status(
     if status == b"limited":
         raise limits.refusal(standings, len(request.said()))
     if status == b"mismatch":
-        raise Invalid.at(
-            "/model_version",
-            "this prediction was made by another version: GET /v1/predictions/{id} tells by which",
-            code="version_mismatch",
-        )
+        raise _mismatch()
+    if status == b"erased":
+        raise Erased(Erased.TOLD)
     if status == b"unknown":
         raise _lost()
     if status == b"reused":

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from online_learner.archive.log import Log
 from online_learner.errors import Invalid, did_you_mean
 from online_learner.inputs import FULL, Inputs
 from online_learner.requests import FeedbackRequest
@@ -50,9 +51,15 @@ class Admission:
     """What may be said about one model's answers."""
 
     def __init__(
-        self, spec: ModelSpec, signals: Kinds, rules: Rules, inputs: Inputs = FULL
+        self,
+        spec: ModelSpec,
+        signals: Kinds,
+        rules: Rules,
+        inputs: Inputs = FULL,
+        log: Log | None = None,
     ) -> None:
         self.inputs = inputs  # by what hash answers and people are known, if by any
+        self.log = log  # with the archive, where the model has one
         self._spec = spec
         self._kinds = frozenset(signals.kinds())
         self._rules = rules
@@ -107,7 +114,8 @@ class Admission:
         request
             The payload that the signal came in.
         record
-            The answer, where `needs_record`.
+            The answer, where `needs_record`. None where it cannot be read here: then what is said
+            of options shown is taken as it is, and looked at when a dataset is compiled.
         prediction_id, source, auditor
             What it is about, who says it, and whether their key is an auditor's.
         noted
@@ -201,7 +209,7 @@ def _rating(signal: Rating) -> dict[str, Any]:
 
 
 def _order(signal: Ranking, record: Prediction | None) -> list[str]:
-    known = set(_seen(record))
+    known = set(signal.value if record is None else _seen(record))
     left = set(known)
     for index, name in enumerate(signal.value):
         if name in left:
@@ -216,7 +224,7 @@ def _order(signal: Ranking, record: Prediction | None) -> list[str]:
 def _preference(signal: Preference, record: Prediction | None) -> dict[str, str]:
     if signal.chosen == signal.rejected:
         raise Invalid.at("/rejected", "is the chosen one itself")
-    if record is None:  # between two predictions
+    if record is None:  # between two predictions, for one
         return {"chosen": signal.chosen, "rejected": signal.rejected}
     return {
         "chosen": _shown(record, signal.chosen, "/chosen"),
@@ -224,14 +232,15 @@ def _preference(signal: Preference, record: Prediction | None) -> dict[str, str]
     }
 
 
-def _seen(record: Prediction | None) -> list[str]:
+def _seen(record: Prediction) -> list[str]:
     """Return what the user could choose from."""
-    assert record is not None
     return [] if record.withheld else record.shown()
 
 
 def _shown(record: Prediction | None, value: Label, place: str) -> Any:
     """Return what was shown under this name; raises `Invalid` with code `not_served`."""
+    if record is None:
+        return value
     shown = _seen(record)
     if label_key(value) in shown:
         return value
@@ -269,8 +278,8 @@ def _refuse_blocked(flags: list[Flag], place: str) -> None:
             )
 
 
-def target_value(value: Any, spec: ModelSpec) -> Label | float:
-    """Return a correction's value as the model's task takes it.
+def target_value(value: Any, spec: ModelSpec, place: str = "/value") -> Label | float:
+    """Return a correction's value, or what stands at another place, as the model's task takes it.
 
     Raises
     ------
@@ -278,19 +287,19 @@ def target_value(value: Any, spec: ModelSpec) -> Label | float:
         Not a label of the closed set (by type as well: `"true"` is not `true`), or not a number.
     """
     if not isinstance(value, bool | int | float | str):
-        raise Invalid.at("/value", "must be the right label or number")
+        raise Invalid.at(place, "must be the right label or number")
     if spec.task == "regression":
         if isinstance(value, bool | str):
-            raise Invalid.at("/value", "this model answers with numbers: send the right number")
+            raise Invalid.at(place, "this model answers with numbers: send the right number")
         return float(value)
     if isinstance(value, str) and len(value) > MAX_TEXT:
-        raise Invalid.at("/value", f"a label is at most {MAX_TEXT} characters long")
+        raise Invalid.at(place, f"a label is at most {MAX_TEXT} characters long")
     if isinstance(value, float):
-        raise Invalid.at("/value", "a label is a string, an integer or a boolean")
+        raise Invalid.at(place, "a label is a string, an integer or a boolean")
     if spec.labels is None:
         return value
     for label in spec.labels:
         if type(label) is type(value) and label == value:
             return label
     known = ", ".join(json.dumps(label) for label in spec.labels)
-    raise Invalid.at("/value", f"is not a label of this model: {known}")
+    raise Invalid.at(place, f"is not a label of this model: {known}")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from online_learner.errors import Invalid, NotFound, Unauthorized, did_you_mean
+from online_learner.errors import Invalid, NotFound, Unauthorized, WindowClosed, did_you_mean
 from online_learner.ids import Address, Keyring, check_age, model_hash
 from online_learner.ingest.admit import Admission
 from online_learner.requests import FeedbackRequest
@@ -20,12 +20,16 @@ from online_learner.store.keys import Keys
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The answer that feedback is about, or the two that it compares."""
+    """The answer that feedback is about, or the two that it compares.
+
+    It is `late` where the window of one of them has passed, and the model has an archive.
+    """
 
     model: str
     address: Address
     prediction_id: str
     other: Address | None = None
+    late: bool = False
 
     @property
     def entries(self) -> list[str]:
@@ -72,6 +76,19 @@ class Finder:
         check_age(address, now=self.clock(), window_s=self.window_s)
         return model, address
 
+    def _is_late(self, model: str, address: Address) -> bool:
+        """Tell whether an answer's window has passed, and what is said of it goes on file alone.
+
+        Raises `WindowClosed` where it has passed, and the model has no archive.
+        """
+        try:
+            check_age(address, now=self.clock(), window_s=self.window_s)
+        except WindowClosed:
+            if self.admissions[model].log is None:
+                raise
+            return True
+        return False
+
     def _open(self, prediction_id: str) -> tuple[str, Address]:
         digest, address = self.keyring.open("prediction", prediction_id)
         for model in self.admissions:
@@ -91,7 +108,7 @@ class Finder:
             There is no id, or it is not ours, or its model takes no feedback without a key. Which
             of these it is, is nobody's business.
         WindowClosed
-            The prediction is older than the window.
+            The prediction is older than the window, and the model has no archive.
         """
         try:
             model, address = self._open(request.prediction_id or "")
@@ -99,8 +116,8 @@ class Finder:
             raise _needs_key() from None
         if not self.admissions[model].public:
             raise _needs_key()
-        check_age(address, now=self.clock(), window_s=self.window_s)
-        return Place(model, address, request.prediction_id or "")
+        late = self._is_late(model, address)
+        return Place(model, address, request.prediction_id or "", late=late)
 
     async def locate(self, request: FeedbackRequest) -> Place:
         """Return the answer that a payload is about: by its id, by another name, or by two ids.
@@ -109,15 +126,18 @@ class Finder:
         ------
         Invalid
             It names no answer, or more than one way of finding it, or answers of two models.
+        WindowClosed
+            The answer is older than the window, and the model has no archive.
         """
         ways = (request.prediction_id, request.external_id, request.session_id)
         named = [way for way in ways if way is not None]
         if len(named) > 1:
             raise Invalid.at("", "name the answer once: prediction_id, external_id or session_id")
         if request.prediction_id is not None:
-            model, address = self.resolve(request.prediction_id)
+            model, address = self._open(request.prediction_id)
+            late = self._is_late(model, address)
             self._check_model(request, model)
-            return Place(model, address, request.prediction_id)
+            return Place(model, address, request.prediction_id, late=late)
         if named:
             return await self._by_name(request)
         return self._by_pair(request)
@@ -147,8 +167,8 @@ class Finder:
         entry, nonce = found.decode().split("|")
         ms, seq = map(int, entry.split("-"))
         address = Address(ms, seq, nonce)
-        check_age(address, now=self.clock(), window_s=self.window_s)
-        return Place(model, address, self.keyring.seal("prediction", model, address))
+        late = self._is_late(model, address)
+        return Place(model, address, self.keyring.seal("prediction", model, address), late=late)
 
     def _by_pair(self, request: FeedbackRequest) -> Place:
         """Find the two answers that a preference compares; it is joined to the older one."""
@@ -156,14 +176,15 @@ class Finder:
         if len(said) != 1 or not isinstance(said[0], Preference):
             raise Invalid.at("/prediction_id", "this field is required")
         ids = [said[0].chosen, said[0].rejected]
-        (one, a), (two, b) = (self.resolve(id_) for id_ in ids)
+        (one, a), (two, b) = (self._open(id_) for id_ in ids)
         if one != two:
             raise Invalid.at(
                 "/rejected", f"is an answer of the model '{two}', and the chosen one of '{one}'"
             )
         (older, id_), (newer, _) = sorted(zip((a, b), ids, strict=True), key=_age)
+        late = [self._is_late(one, address) for address in (older, newer)]
         self._check_model(request, one)
-        return Place(one, older, id_, newer)
+        return Place(one, older, id_, newer, late=any(late))
 
 
 def _needs_key() -> Unauthorized:

@@ -70,7 +70,7 @@ def unpack_state(blob: bytes, like: M) -> M:
         raise StateError(
             f"the stored state was written by {like.family} {library}, and "
             f"{_library(like.family)} is installed: install that one again, or rebuild the weights "
-            "by replaying the log"
+            "by replaying the record: `online-learner replay MODEL`"
         )
     return like.from_bytes(blob[_HEAD.size + length :])
 

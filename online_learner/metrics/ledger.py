@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from online_learner.ids import entry_order
+from online_learner.interpret import ERASED
 from online_learner.metrics.names import EVENTS, KINDS, REASONS, known
 from online_learner.metrics.tally import Tally
 from online_learner.schema import Served, Step
@@ -64,7 +65,7 @@ class Ledger:
 
     def hear(self, entry: str, fields: Fields, tally: Tally) -> None:
         """Take in one entry of the feedback stream."""
-        if b"c" in fields:
+        if b"c" in fields or ERASED in fields:
             return
         at = entry_order(entry)
         self.unlearned.append(at)

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from online_learner.explain.fates import Course, Reset
 from online_learner.ids import entry_order
+from online_learner.interpret import ERASED
 from online_learner.metrics.gauges import Gauges
 from online_learner.metrics.ledger import MOST, Ledger
 from online_learner.metrics.names import ASKED, about, known
@@ -41,6 +42,7 @@ READ_MAX = 500
 PAGES = 10  # in one turn
 EVERY_S, BEHIND_S = 0.9, 0.3  # between two turns; where there is more to count
 STREAMS = ("feedback", "steps", "served", "verdicts", "evidence", "alarms", "asked")
+NO_SIGNAL = {b"c", ERASED}  # fields of what is none: a control entry, or one that was erased
 UNDER_WAY = "begins"  # after this feedback entry are the signals under way
 UNDONE_MOST = 200  # pages of steps that one reset is looked for in
 
@@ -267,7 +269,7 @@ class Meter:
         found: list[tuple[int, int]] = []
         while len(found) < MOST:
             page = await self._store.latest(self._keys.feedback, READ_MAX, until=until)
-            found += [entry_order(entry) for entry, fields in page if b"c" not in fields]
+            found += [entry_order(entry) for entry, fields in page if not fields.keys() & NO_SIGNAL]
             if len(page) < READ_MAX or entry_order(page[-1][0]) <= begins:
                 break
             until = f"({page[-1][0]}"

@@ -58,7 +58,7 @@ _ALL = (
         "counter",
         "1",
         ("kind", "outcome"),
-        "Signals by kind: accepted, duplicate, or the code of the refusal.",
+        "Signals by kind: accepted, duplicate, archived_only, or the code of the refusal.",
     ),
     Metric("implicit_total", "counter", "1", ("event",), "What users did, of implicit signals."),
     Metric("join_delay_seconds", "histogram", "s", (), "From an answer to what is said of it."),

@@ -323,10 +323,15 @@ def _shown(sighting: Sighting, lens: Lens) -> None:
 
 
 def signal_of(entry: str, fields: Fields, signals: Signals) -> Signal | None:
-    """Return a signal as observers and the learner see it; None where it is none, or unreadable."""
+    """Return a signal as observers and the learner see it; None where it is none, or unreadable.
+
+    Nor is one on an answer that was imported: it tells nothing of ours.
+    """
     try:
         feedback = Feedback.model_validate_json(fields[b"f"])
         prediction = Prediction.model_validate_json(fields[b"r"])
+        if prediction.imported:
+            return None
         said = signals.said(feedback, prediction)
         return Signal(feedback, prediction, said, fields[b"p"].decode(), entry_order(entry)[0])
     except Exception:  # control, or what the learner sets aside, with the reason

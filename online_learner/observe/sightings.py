@@ -27,6 +27,8 @@ async def sightings(
 ) -> tuple[list[Sighting], str]:
     """Return answers whose window is over, in order, and the entry up to which they were looked at.
 
+    Imported ones are left out: they tell neither of this model nor of what it is asked now.
+
     Where more than `count` are due, those that follow a random moment are taken, and the others are
     left out: when an answer was given says nothing of what it was.
 
@@ -80,6 +82,8 @@ async def _joined(registry: Registry, answers: Sequence[Entry], window_ms: int) 
     for number, (entry, fields) in enumerate(answers):
         with suppress(KeyError, ValidationError):
             prediction = Prediction.model_validate_json(fields[b"r"])
+            if prediction.imported:
+                continue
             signals = tuple(said.get(number, ()))
             found.append(Sighting(entry, entry_order(entry)[0], prediction, signals))
     return found

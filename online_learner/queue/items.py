@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeAlias
 
 from online_learner.ids import Address, entry_order
+from online_learner.interpret import ERASED
 from online_learner.promote import NO_ANSWER
 from online_learner.registry import Registry
 from online_learner.schema import Feedback, Prediction
@@ -63,11 +64,13 @@ async def unanswered(
     ]
     found = await store.entries([place for _, place in places])
     said = zip((entry for entry, _ in places), found, strict=True)
-    heard = {entry for entry, fields in said if fields is not None and _is_answer(fields[b"f"], by)}
+    heard = {entry for entry, fields in said if fields and _is_answer(fields.get(b"f"), by)}
     return [question for question in questions if question.entry not in heard]
 
 
-def _is_answer(signal: bytes, by: str | None) -> bool:
+def _is_answer(signal: bytes | None, by: str | None) -> bool:
+    if signal is None:  # erased
+        return False
     said = Feedback.model_validate_json(signal)
     return said.kind not in NO_ANSWER and by in (None, said.source)
 
@@ -91,7 +94,7 @@ async def shown(
         _item(registry, question, fields[b"n"].decode(), fields[b"r"])
         | {"leased_until": leased_until.get(question.entry)}
         for question, fields in zip(questions, found, strict=True)
-        if fields is not None
+        if fields is not None and ERASED not in fields
     ]
 
 

@@ -1,6 +1,7 @@
 """What clients send. An unknown key is refused, numbers are finite and bounded, text is bounded."""
 
 from online_learner.requests.asking import (
+    LogBatchRequest,
     LogRequest,
     OptionSent,
     PredictBatchRequest,
@@ -31,6 +32,7 @@ __all__ = [
     "Features",
     "FeedbackBatchRequest",
     "FeedbackRequest",
+    "LogBatchRequest",
     "LogRequest",
     "OptionSent",
     "PredictBatchRequest",

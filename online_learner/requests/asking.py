@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from online_learner.errors import Invalid
 from online_learner.requests.values import (
@@ -14,10 +14,13 @@ from online_learner.requests.values import (
     MAX_MAGNITUDE,
     MAX_OPTIONS,
     MAX_PARAMETERS,
+    Answered,
     Features,
+    Finite,
     Kept,
     KeptNumber,
     KeptObject,
+    Moment,
     Name,
     Request,
     Tags,
@@ -56,19 +59,19 @@ def check_distinct(options: list[Any], place: str) -> list[Any]:
     return options
 
 
+OptionsSent: TypeAlias = Annotated[
+    list[OptionSent],
+    Field(json_schema_extra={"minItems": 1, "maxItems": MAX_OPTIONS}, fail_fast=True),
+    AfterValidator(_check_options),
+    at_most(MAX_OPTIONS),
+]
+
+
 class PredictRequest(Request):
     """Ask for one answer. `options` are for models that rank."""
 
     features: Features
-    options: (
-        Annotated[
-            list[OptionSent],
-            Field(json_schema_extra={"minItems": 1, "maxItems": MAX_OPTIONS}, fail_fast=True),
-            AfterValidator(_check_options),
-            at_most(MAX_OPTIONS),
-        ]
-        | None
-    ) = None
+    options: OptionsSent | None = None
     top_k: Annotated[int, Field(ge=1, le=1000)] | None = None
     session_id: Name | None = None
     user_id: Name | None = None
@@ -116,7 +119,7 @@ class Prompted(Request):
     prompt: Text | None = None
     messages: Annotated[list[KeptObject], Field(min_length=1, max_length=1024)] | None = None
 
-    def features(self) -> dict[str, Any]:
+    def asked(self) -> dict[str, Any]:
         """Return it as the record keeps it."""
         if (self.prompt is None) == (self.messages is None):
             raise Invalid.at("/prompt", "send either `prompt` or `messages`")
@@ -126,10 +129,18 @@ class Prompted(Request):
 class LogRequest(Prompted):
     """Log an answer that was made elsewhere, so that feedback on it joins.
 
-    Either `prompt` or `messages`, with `outputs`; or an OpenAI chat `request` and its `response`,
-    unchanged (see `requests.openai`).
+    For `generation`, either `prompt` or `messages`, with `outputs`; or an OpenAI chat `request` and
+    its `response`, unchanged (see `requests.openai`). For other tasks `features`, with `options`
+    for models that rank, the `output` (a label, a number, or ids of options in the order shown) and
+    its `scores`, where there are any (see `elsewhere`). With `once`, nothing is logged where an
+    answer is known by this `external_id`; that one's id is replied. With `dry_run` nothing is
+    logged, and there is no id.
     """
 
+    features: Features | None = None
+    options: OptionsSent | None = None
+    output: Answered = None
+    scores: Annotated[dict[Name, Finite], Field(default_factory=dict), at_most(MAX_OPTIONS)]
     outputs: Annotated[list[Generated], Field(max_length=MAX_OPTIONS)] = Field(default_factory=list)
     parameters: Annotated[
         dict[Name, Kept],
@@ -141,16 +152,34 @@ class LogRequest(Prompted):
     session_id: Name | None = None
     user_id: Name | None = None
     external_id: Name | None = None
+    observed_at: Moment | None = None
+    once: bool = False
+    dry_run: bool = False
     tags: Tags
     request: KeptObject | None = None
     response: KeptObject | None = None
 
-    def options(self) -> list[Option]:
+    @model_validator(mode="after")
+    def _is_named(self) -> Self:
+        if self.once and self.external_id is None and self.response is None:
+            raise ValueError("`once` goes by the external_id: send one")
+        return self
+
+    def made(self) -> list[Option]:
         """Return the outputs in the order in which they were given."""
         if not self.outputs:
             raise Invalid.at("/outputs", "is empty: send what was generated")
         _check_outputs(self.outputs)
         return [output.option() for output in self.outputs]
+
+
+class LogBatchRequest(Request):
+    """Log several answers in one call; each is logged or refused by itself.
+
+    A batch is a dry run as soon as one of them is.
+    """
+
+    answers: Annotated[list[Any], Field(min_length=1, max_length=MAX_BATCH)]
 
 
 def _check_outputs(outputs: list[Generated]) -> None:

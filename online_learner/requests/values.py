@@ -173,6 +173,28 @@ def _check_choice(value: Any) -> Any:
     raise ValueError("is a label or an id that was shown, or null: none of these")
 
 
+def _check_answered(value: Any) -> Any:
+    if isinstance(value, list):
+        return _check_ids(value)
+    if isinstance(value, str) and len(value) <= MAX_TEXT:
+        return _check_text(value)
+    if value is None or (isinstance(value, bool | int | float) and abs(value) <= MAX_MAGNITUDE):
+        return value
+    raise ValueError(
+        f"is a label of at most {MAX_TEXT} characters, a finite number within "
+        f"±{MAX_MAGNITUDE:g}, or the ids of the options in the order shown"
+    )
+
+
+def _check_ids(value: list[Any]) -> list[Any]:
+    if not 1 <= len(value) <= MAX_OPTIONS:
+        raise ValueError(f"is a list, which holds 1 to {MAX_OPTIONS} ids of options")
+    for part in value:
+        if not (isinstance(part, str) and 1 <= len(part) <= MAX_NAME and _is_utf8(part)):
+            raise ValueError(f"is a list, which holds ids of options: 1 to {MAX_NAME} characters")
+    return value
+
+
 def _check_text(text: str) -> str:
     if len(text) > MAX_PROMPT:
         raise ValueError(f"text is longer than {MAX_PROMPT} characters")
@@ -250,6 +272,25 @@ Choice: TypeAlias = Annotated[
                 {"type": "string", "maxLength": MAX_TEXT},
                 {"type": "integer", "minimum": -MAX_INTEGER, "maximum": MAX_INTEGER},
                 {"type": ["boolean", "null"]},
+            ]
+        }
+    ),
+]
+Answered: TypeAlias = Annotated[
+    Any,
+    AfterValidator(_check_answered),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": ["boolean", "null"]},
+                {"type": "string", "maxLength": MAX_TEXT},
+                _bounded(MAX_MAGNITUDE),
+                {
+                    "type": "array",
+                    "items": {"type": "string", "minLength": 1, "maxLength": MAX_NAME},
+                    "minItems": 1,
+                    "maxItems": MAX_OPTIONS,
+                },
             ]
         }
     ),

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from online_learner.chat import shared_context
 from online_learner.schema.scaling import Scaling
-from online_learner.schema.values import Output, Record, Severity
+from online_learner.schema.values import Output, Record, Severity, label_key
 
 
 class Ask(Record):
@@ -92,6 +92,7 @@ class Prediction(Record):
     session_id: str | None = None
     user_id: str | None = None
     external_id: str | None = None
+    observed_at: str | None = None  # of an answer made elsewhere: when it was
     tags: dict[str, str] = Field(default_factory=dict)
     latency_ms: float = 0.0
 
@@ -99,6 +100,14 @@ class Prediction(Record):
     def withheld(self) -> bool:
         """Whether users saw the fallback. What was made elsewhere was shown there all the same."""
         return self.blocked and self.role != "external"
+
+    @property
+    def imported(self) -> bool:
+        """Whether it was made elsewhere, and no weights of ours scored it: it tells of no version.
+
+        Feedback on it is learned; the gate and the observers leave it alone.
+        """
+        return self.role == "external" and self.lineage == 0  # ours are counted from 1
 
     @property
     def audited(self) -> bool:
@@ -117,6 +126,8 @@ class Prediction(Record):
         """Return what could be chosen from: option ids, or label keys, in the order shown."""
         if isinstance(self.output, list):
             return self.output
+        if self.imported and not self.scores and self.output is not None:
+            return [label_key(self.output)]
         best = sorted(self.scores, key=self.scores.__getitem__, reverse=True)
         return best[: self.top_k]
 

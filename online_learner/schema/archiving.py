@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from online_learner.schema.values import Record
 
 
@@ -15,10 +17,14 @@ class Segment(Record):
     after, last
         It holds the entries after the first, up to and with the second. Segments of a stream follow
         each other: one begins where another ends.
+    first
+        The first entry in it.
     path
         Within the archive.
     sha256
         Of the file.
+    cuts
+        The last entry of each of its row groups.
     form
         The version of its columns; see `archive.form`.
     """
@@ -26,8 +32,10 @@ class Segment(Record):
     stream: str
     after: str
     last: str
+    first: str
     path: str
     rows: int
     size: int  # bytes
     sha256: str
+    cuts: list[str] = Field(default_factory=list)
     form: int = 1

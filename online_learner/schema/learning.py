@@ -59,6 +59,7 @@ class Checkpoint(Record):
     learned: int  # signals learned, ever
     since_cut: int  # signals learned since the last version was cut
     differs: int | None = None  # step from which on the weights are not those recorded
+    tainted: bool = False  # it was learned on from a version that is
     pid: int = 0
     at: float = 0.0
 
@@ -90,7 +91,8 @@ class Version(Record):
 
     One that was registered has learned nothing of the stream, and stands at its beginning. One that
     had learned what was taken back later is learned anew without it, under the same number, and
-    `unlearned` counts how many signals that were; where it cannot be, it is `tainted`.
+    `unlearned` counts how many signals that were; where it cannot be, it is `tainted`, and so is
+    what is learned on from there.
     """
 
     version: int
@@ -108,3 +110,8 @@ class Version(Record):
     trained: Trained | None = None
     unlearned: int = 0
     tainted: bool = False
+
+    @property
+    def brought(self) -> bool:
+        """Whether it did not come of the learner: it was registered, or trained anew."""
+        return self.registered is not None or self.trained is not None

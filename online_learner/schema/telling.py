@@ -30,7 +30,8 @@ class Feedback(Record):
 
     def subject(self) -> str:
         """Return what it speaks of, where a source may have several opinions on one answer."""
-        return "\0".join(sorted(self.value[name] for name in _SUBJECTS.get(self.kind, ())))
+        names = _SUBJECTS.get(self.kind)
+        return "\0".join(sorted(self.value[name] for name in names)) if names else ""
 
 
 @dataclass(frozen=True, slots=True)

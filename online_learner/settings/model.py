@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -23,6 +24,8 @@ from online_learner.settings.parts import (
     on_key,
 )
 
+ARCHIVE_SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs")
+
 
 def _distinct(labels: list[bool | int | str] | None) -> list[bool | int | str] | None:
     if labels is None:
@@ -32,6 +35,26 @@ def _distinct(labels: list[bool | int | str] | None) -> list[bool | int | str] |
     if len({label_key(label) for label in labels}) < len(labels) or len(set(labels)) < len(labels):
         raise ValueError("two labels are equal, as values (true and 1) or as JSON keys (1 and '1')")
     return labels
+
+
+def _archive(where: str | None) -> str | None:
+    """Return a place that every process finds: what is relative is so to where this one runs."""
+    if where is None or where == "auto":
+        return where
+    scheme, is_url, rest = where.partition("://")
+    if not is_url:
+        if not where.strip():
+            raise ValueError("is empty: take auto, a path or a URL, or null for no archive")
+        return str(Path(where).expanduser().absolute())
+    if scheme not in ARCHIVE_SCHEMES or not rest:
+        known = ", ".join(f"{name}://" for name in ARCHIVE_SCHEMES)
+        raise ValueError(f"is no URL of a place for files: take a path, or {known}")
+    if "@" in rest.partition("/")[0] or (scheme != "file" and "@" in rest):
+        raise ValueError(
+            "has credentials in it, which would stand in the configuration: leave them out, and "
+            "give them in the environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, ...)"
+        )
+    return where
 
 
 class ModelSpec(Section):
@@ -69,7 +92,9 @@ class ModelSpec(Section):
     )
     limits: LimitsSpec = LimitsSpec()
     public_feedback: bool = False  # the signed id alone may speak about its own answer
-    archive: str | None = "auto"  # where the log goes on file: a path, a URL; null: nowhere
+    archive: Annotated[str | None, AfterValidator(_archive)] = (
+        "auto"  # where the log goes on file: a path, a URL; null: nowhere
+    )
     unlearn_horizon: Annotated[float, Field(ge=0)] = 0.0  # seconds; see `retain`
     retrain: RetrainSpec = RetrainSpec()
     log_inputs: Literal["full", "hashed", "none"] = "full"  # see `online_learner.inputs`

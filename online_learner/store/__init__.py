@@ -62,11 +62,17 @@ SCRIPTS = (
     "found",
     "register",
     "release",
+    "retract",
+    "unlearn",
+    "remember",
     "trim",
     "meter",
     "observe",
     "lease",
     "give_back",
+    "job",
+    "rebuild",
+    "archive",
     "configure",
     "essential",
 )
@@ -322,7 +328,7 @@ def translated() -> Iterator[None]:
 
 
 def _source(name: str) -> str:
-    return resources.files(__package__).joinpath(f"lua/{name}.lua").read_text()
+    return resources.files(__package__).joinpath(f"lua/{name}.lua").read_text("utf-8")
 
 
 def _no_script(reply: Any) -> bool:

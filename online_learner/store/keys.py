@@ -16,6 +16,11 @@ class Keys:
 
     model: str
 
+    @property
+    def prefix(self) -> str:
+        """How all of them begin."""
+        return self._key("")
+
     def _key(self, name: str) -> str:
         return f"ol:{{{self.model}}}:{name}"
 
@@ -111,7 +116,12 @@ class Keys:
 
     @property
     def archive(self) -> str:
-        """Hash: by stream, the last entry that has been archived."""
+        """Hash: by stream, the last entry that has been archived.
+
+        Beside them `begins:<stream>`, where its record begins if it is not whole; `era`, which
+        moves when a stream is rebuilt, or files go that no list has; `rewritten`, which does when
+        a file of the archive is.
+        """
         return self._key("archive")
 
     @property
@@ -123,6 +133,11 @@ class Keys:
     def erasures(self) -> str:
         """Stream: proofs of what was erased, without what that was."""
         return self._key("erasures")
+
+    @property
+    def erasing(self) -> str:
+        """Hash: by pseudonym, what an erasure that has not ended is about."""
+        return self._key("erasing")
 
     @property
     def jobs(self) -> str:
@@ -195,6 +210,14 @@ class Keys:
     def heartbeat(self, writer: str) -> str:
         """Value that expires: a single writer is alive, and which process it is."""
         return self._key(f"heartbeat:{writer}")
+
+    def lock(self, what: str) -> str:
+        """Value that expires: the token of who does what only one may do at a time."""
+        return self._key(f"lock:{what}")
+
+    def copy(self, stream: str) -> str:
+        """Stream that expires: the copy of another one, until it takes its place."""
+        return self._key(f"copy:{stream}")
 
     def version(self, number: int) -> str:
         """Hash: a kept snapshot and its lineage."""

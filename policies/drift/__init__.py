@@ -21,7 +21,8 @@ features there is no further one about the same of these three.
 
 By default an alarm is all. Other `effects` are in force for `effect_s` after one: `ask` multiplies
 the budget of active learning, `reputation` holds nothing against raters who disagree with the
-answers, `snapshots` makes candidates come sooner, and `retrain` is for those who listen.
+answers, `snapshots` makes candidates come sooner, and `retrain` has the model trained anew where
+its configuration says `retrain: {on_drift: true}`.
 
 Time is that of the streams: nothing here looks at a clock.
 """

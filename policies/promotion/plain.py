@@ -39,6 +39,8 @@ class Always(Sequential):
 class Manual(Sequential):
     """Snapshots are cut and compared, and an operator decides."""
 
+    waits_for_room = False  # the oldest gives way
+
     def decide(self, case: Case) -> Move | None:
         """Admit new snapshots, the oldest giving way; promote nothing."""
         if case.aliases.frozen:

@@ -52,6 +52,7 @@ class Sequential:
     patience: int = 1000
 
     trusted_at_once = False
+    waits_for_room = True  # what is brought while as many are under test as may be
     on_leash = False  # whether the champion may follow the learner
 
     def __post_init__(self) -> None:

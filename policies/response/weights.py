@@ -97,11 +97,12 @@ class Weights:
     def factor(self, signal: Signal) -> float:
         """Return by how much a lesson's weight is multiplied; 1 for what nobody has said.
 
-        An operator's own question says nothing of who speaks, and its lessons count as they are.
+        An operator's own question says nothing of who speaks, nor does an answer that was brought
+        along with what was said of it; their lessons count as they are.
         """
         prediction = signal.prediction
         gold = prediction.ask is not None and prediction.ask.reason == "gold"
-        if gold or not explicit(signal.feedback):
+        if gold or prediction.imported or not explicit(signal.feedback):
             return 1.0
         place = self._covariates.place(prediction)
         spontaneous = self._propensity.chance(place)

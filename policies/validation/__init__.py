@@ -189,40 +189,44 @@ class Validation:
             self._audit(signal)
         if _exempt(signal):
             return weight
-        rater = self.raters.meet(signal.feedback.source)
+        raters = self.raters
+        rater = raters.meet(signal.feedback.source)
+        news, taught = raters.news(rater), raters.taught(rater)
         wanted = weight
         if self.floor is not None:
             wanted *= self.reputation.worth(rater)
-            self._compare(rater, signal)
-        given = wanted if self.share is None else self._share(rater, wanted)
-        self.raters.teach(rater, given, wanted)
-        return given * min(MOST_LIFT, self.raters.lift)
+            self._compare(rater, signal, news)
+        given = wanted if self.share is None else self._share(taught, wanted)
+        raters.teach(rater, given, wanted, news, taught)
+        return given * min(MOST_LIFT, raters.lift)
 
-    def _share(self, rater: Rater, weight: float) -> float:
-        """Return what a rater's share leaves of a weight."""
+    def _share(self, taught: float, weight: float) -> float:
+        """Return what the share of a rater who has taught so much leaves of a weight."""
         raters, share = self.raters, self.share or 0.0
         most = max(LEAST_SHARE, share * raters.weight / max(1.0, raters.active))
-        taught = raters.taught(rater)
         left = min(weight * min(1.0, 2.0 - 2.0 * taught / most), most - taught)
         return max(LEAST * weight, left)
 
     # --- reputation -----------------------------------------------------------------------------
 
-    def _compare(self, rater: Rater, signal: Signal) -> None:
+    def _compare(self, rater: Rater, signal: Signal, news: float) -> None:
         """Compare who speaks with an auditor, the other raters of the answer, and the answer."""
-        lean, news = lean_of(signal.said, self.task), self.raters.news(rater)
-        found = [
-            (other.auditor, self.raters.known.get(name), agreed)
-            for name, other in self.opinions.of(signal.answer).items()
-            if name != signal.feedback.source and (agreed := agrees(lean, other.lean)) is not None
-        ]
-        audits = [agreed for auditor, _, agreed in found if auditor]
-        if audits:
-            self.reputation.audited(rater, agreed=audits[-1])
-            return
-        peers = [(peer, agreed) for _, peer, agreed in found if peer is not None]
-        if peers:
-            self.reputation.compare_peers(rater, peers, news)
+        others = self.opinions.of(signal.answer)
+        if len(others) > (signal.feedback.source in others):
+            lean = lean_of(signal.said, self.task)
+            found = [
+                (other.auditor, self.raters.known.get(name), agreed)
+                for name, other in others.items()
+                if name != signal.feedback.source
+                and (agreed := agrees(lean, other.lean)) is not None
+            ]
+            audits = [agreed for auditor, _, agreed in found if auditor]
+            if audits:
+                self.reputation.audited(rater, agreed=audits[-1])
+                return
+            peers = [(peer, agreed) for _, peer, agreed in found if peer is not None]
+            if peers:
+                self.reputation.compare_peers(rater, peers, news)
         with_answer = self._agreement(signal)
         if with_answer is not None:
             self.reputation.compare(rater, signal.feedback.kind, with_answer, news)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from policies.validation.raters import Rater
 
 SHORT_S, LONG_S = 10.0, 3600.0
+SHORT_MS, LONG_MS = 1000.0 * SHORT_S, 1000.0 * LONG_S
 FREE = 20.0  # signals at once that nobody minds
 
 
@@ -33,14 +34,14 @@ class Bursts:
 
         Where fewer than `times` raters speak nobody is ever too loud: each is the crowd.
         """
-        keep = _decay(now_ms - self.at_ms, SHORT_S)
+        keep = _decay(now_ms - self.at_ms, SHORT_MS)
         silent_ms = now_ms - rater.at_ms
-        own = _decay(silent_ms, SHORT_S)
+        own = _decay(silent_ms, SHORT_MS)
         self.at_ms = now_ms
         self.signals = self.signals * keep + 1.0
         self.raters = self.raters * keep + (1.0 - own if rater.at_ms else 1.0)
         rater.burst = rater.burst * own + 1.0
-        usual = rater.usual * _decay(silent_ms, LONG_S)
+        usual = rater.usual * _decay(silent_ms, LONG_MS)
         rater.at_ms = now_ms
         mean = self.signals / max(1.0, self.raters)
         loud = rater.burst > FREE + self.times * max(mean, usual * SHORT_S / LONG_S)
@@ -52,5 +53,5 @@ class Bursts:
         return [self.at_ms, self.signals, self.raters]
 
 
-def _decay(past_ms: int, window_s: float) -> float:
-    return math.exp(-max(0, past_ms) / (1000.0 * window_s))
+def _decay(past_ms: int, window_ms: float) -> float:
+    return math.exp(-past_ms / window_ms) if past_ms > 0 else 1.0

@@ -7,6 +7,7 @@ leans oppose each other where both cannot be meant; numbers and orders that diff
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,8 +46,7 @@ class Opinion:
 
     def say(self, feedback: Feedback) -> tuple[str | None, str]:
         """Take in a value; returns what was said before of the same subject, and the value."""
-        subject, value = _brief(feedback.subject()), _brief(feedback.value)
-        about = f"{feedback.kind} {subject}"
+        about, value = f"{feedback.kind} {_brief(feedback.subject())}", _brief(feedback.value)
         before = self.said.pop(about, None)
         self.said[about] = value
         if len(self.said) > MOST_SAID:
@@ -75,8 +75,8 @@ class Opinions:
     flips: int
     breath_s: float
     most: int = 1000
-    answers: dict[str, dict[str, Opinion]] = field(default_factory=dict)
-    inputs: dict[str, tuple[str, int, str]] = field(default_factory=dict)
+    answers: OrderedDict[str, dict[str, Opinion]] = field(default_factory=OrderedDict)
+    inputs: OrderedDict[str, tuple[str, int, str]] = field(default_factory=OrderedDict)
 
     def of(self, answer: str) -> dict[str, Opinion]:
         """Return what is known of an answer, by source."""
@@ -122,10 +122,14 @@ class Opinions:
         )
 
     def _opinion(self, answer: str, source: str) -> Opinion:
-        known = self.answers.pop(answer, None)
-        known = self.answers[answer] = {} if known is None else known
-        if len(self.answers) > self.most:
-            del self.answers[next(iter(self.answers))]
+        answers = self.answers
+        known = answers.get(answer)
+        if known is None:
+            known = answers[answer] = {}
+            if len(answers) > self.most:
+                answers.popitem(last=False)
+        else:
+            answers.move_to_end(answer)
         opinion = known.pop(source, None) or Opinion()
         known[source] = opinion
         if len(known) > MOST_EACH:
@@ -134,17 +138,18 @@ class Opinions:
 
     def _recants(self, question: str, lean: str, answer: str, now_ms: int) -> bool:
         """Tell whether a source opposes what it said of another answer to the same question."""
-        oldest_ms = now_ms - int(1000 * self.breath_s)
-        while self.inputs:
-            first = next(iter(self.inputs))
-            if self.inputs[first][1] >= oldest_ms and len(self.inputs) <= self.most:
+        oldest_ms, inputs = now_ms - int(1000 * self.breath_s), self.inputs
+        while inputs:
+            first = next(iter(inputs))
+            if inputs[first][1] >= oldest_ms and len(inputs) <= self.most:
                 break
-            del self.inputs[first]
-        before = self.inputs.get(question)
+            del inputs[first]
+        before = inputs.get(question)
         if before is not None and before[2] != answer and _opposed(before[0], lean):
             return True
-        self.inputs.pop(question, None)
-        self.inputs[question] = (lean, now_ms, answer)
+        inputs[question] = (lean, now_ms, answer)
+        if before is not None:
+            inputs.move_to_end(question)
         return False
 
     def pack(self) -> dict[str, Any]:
@@ -159,13 +164,14 @@ class Opinions:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take back what `pack` wrote."""
-        self.answers = {
-            answer: {source: Opinion(*found) for source, found in known.items()}
+        self.answers = OrderedDict(
+            (answer, {source: Opinion(*found) for source, found in known.items()})
             for answer, known in state["answers"].items()
-        }
-        self.inputs = {
-            question: (lean, at, answer) for question, (lean, at, answer) in state["inputs"].items()
-        }
+        )
+        self.inputs = OrderedDict(
+            (question, (lean, at, answer))
+            for question, (lean, at, answer) in state["inputs"].items()
+        )
 
 
 def lean_of(said: Said, task: Task) -> str | None:

@@ -7,11 +7,13 @@ the milliseconds of the feedback stream's own ids.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 WINDOW = 1000.0  # lessons that the shares are counted over
+KEEP = math.exp(-1.0 / WINDOW)
 
 
 @dataclass(slots=True)
@@ -76,14 +78,18 @@ class Raters:
     active: float = 0.0
     weight: float = 0.0
     wanted: float = 0.0
-    known: dict[str, Rater] = field(default_factory=dict)
+    known: OrderedDict[str, Rater] = field(default_factory=OrderedDict)
 
     def meet(self, source: str) -> Rater:
         """Return a rater, who is the latest now."""
-        rater = self.known.pop(source, None) or Rater()
-        self.known[source] = rater
-        if len(self.known) > self.most:
-            oldest = self.known.pop(next(iter(self.known)))
+        known = self.known
+        rater = known.get(source)
+        if rater is not None:
+            known.move_to_end(source)
+            return rater
+        rater = known[source] = Rater()
+        if len(known) > self.most:
+            _, oldest = known.popitem(last=False)
             if oldest.seen:
                 self.active = max(0.0, self.active - self._recency(oldest))
         return rater
@@ -94,31 +100,37 @@ class Raters:
         It is 1 where they have not taught in it. Summed over all lessons it is the same for each
         rater who teaches all along, whatever their activity.
         """
-        return 1.0 - self._recency(rater, ahead=1) if rater.seen else 1.0
+        seen = rater.seen
+        return 1.0 - math.exp(-(self.lessons + 1 - seen) / WINDOW) if seen else 1.0
 
     def taught(self, rater: Rater) -> float:
         """Return what they have taught, as the window has it now."""
-        return rater.weight * self._recency(rater) if rater.seen else 0.0
+        seen = rater.seen
+        return rater.weight * math.exp(-(self.lessons - seen) / WINDOW) if seen else 0.0
 
     @property
     def lift(self) -> float:
         """By how much all lessons have to weigh more to make up for what was cut from some."""
         return self.wanted / self.weight if self.weight else 1.0
 
-    def teach(self, rater: Rater, weight: float, wanted: float) -> None:
-        """Count a lesson, its weight, and what that would be if no share were cut."""
-        news, taught = self.news(rater), self.taught(rater)
-        keep = math.exp(-1.0 / WINDOW)
-        self.active = self.active * keep + news
-        self.weight = self.weight * keep + weight
-        self.wanted = self.wanted * keep + wanted
+    def teach(self, rater: Rater, weight: float, wanted: float, news: float, taught: float) -> None:
+        """Count a lesson, its weight, and what that would be if no share were cut.
+
+        Parameters
+        ----------
+        news, taught
+            As `news` and `taught` tell of the rater before it.
+        """
+        self.active = self.active * KEEP + news
+        self.weight = self.weight * KEEP + weight
+        self.wanted = self.wanted * KEEP + wanted
         self.lessons += 1
-        rater.weight = taught * keep + weight
+        rater.weight = taught * KEEP + weight
         rater.seen = self.lessons
         rater.lessons += 1
 
-    def _recency(self, rater: Rater, ahead: int = 0) -> float:
-        return math.exp(-(self.lessons + ahead - rater.seen) / WINDOW)
+    def _recency(self, rater: Rater) -> float:
+        return math.exp(-(self.lessons - rater.seen) / WINDOW)
 
     def pack(self) -> dict[str, Any]:
         """Return the state as plain JSON."""
@@ -130,6 +142,6 @@ class Raters:
     @classmethod
     def unpack(cls, state: Mapping[str, Any], *, most: int) -> Raters:
         """Return what `pack` wrote."""
-        known = {source: Rater(*numbers) for source, numbers in state["known"].items()}
+        known = OrderedDict((name, Rater(*numbers)) for name, numbers in state["known"].items())
         lessons, active, weight, wanted = state["window"]
         return cls(most, lessons, active, weight, wanted, known)

@@ -32,9 +32,11 @@ from typing import Any
 from policies.validation.raters import Rater
 
 FAST, SLOW = 40.0, 1000.0  # signals that the crowd of the moment, and the usual one, is made of
+KEEP_FAST, KEEP_SLOW = math.exp(-1.0 / FAST), math.exp(-1.0 / SLOW)
 MARGIN = 0.2  # by which one may agree less than the crowd for ever
 WORST = -4.0  # doubt stops here, so that whoever comes to their senses is heard again
 STEEP, LENIENT = 4.0, 2.0  # of the logistic curve
+FULL = 1.0 + math.exp(-LENIENT)
 AMNESTY = 0.55
 ENOUGH = 100  # signals before the crowd's usual agreement is known
 CONTRADICTED = -2.0  # by an auditor
@@ -66,12 +68,11 @@ class Crowd:
 
     def hear(self, agreement: float, weight: float) -> None:
         """Take in one signal."""
-        fast, slow = math.exp(-1.0 / FAST), math.exp(-1.0 / SLOW)
         self.signals += 1
-        self.agreed = self.agreed * fast + agreement * weight
-        self.spoke = self.spoke * fast + weight
-        self.usually_agreed = self.usually_agreed * slow + agreement * weight
-        self.usually_spoke = self.usually_spoke * slow + weight
+        self.agreed = self.agreed * KEEP_FAST + agreement * weight
+        self.spoke = self.spoke * KEEP_FAST + weight
+        self.usually_agreed = self.usually_agreed * KEEP_SLOW + agreement * weight
+        self.usually_spoke = self.usually_spoke * KEEP_SLOW + weight
 
     def pack(self) -> list[float]:
         """Return the numbers in the order of the fields."""
@@ -116,8 +117,9 @@ class Reputation:
 
     def _worth(self, rater: Rater) -> float:
         doubt = rater.doubt if rater.amnesty == self.amnesties else 0.0
-        full = 1.0 + math.exp(-LENIENT)
-        return max(self.floor, full / (1.0 + math.exp(-LENIENT - STEEP * doubt)))
+        if doubt == 0.0:  # most raters, most of the time
+            return 1.0
+        return max(self.floor, FULL / (1.0 + math.exp(-LENIENT - STEEP * doubt)))
 
     def compare(
         self, rater: Rater, kind: str, agreement: float, weight: float, credence: float = 1.0
@@ -135,9 +137,10 @@ class Reputation:
         credence
             How far they are believed with whom the rater is compared, from 0 to 1.
         """
-        crowd = self.crowds.setdefault(kind, Crowd())
+        crowd = self._crowd(kind)
         fallen = crowd.fallen
-        self._judge(rater, crowd, agreement, credence)
+        if not fallen:
+            self._judge(rater, crowd, agreement, credence)
         if rater.lessons < NEW:
             weight *= self._worth(self.newcomers)
         crowd.hear(agreement, weight * credence)
@@ -158,8 +161,8 @@ class Reputation:
             Each with whether they agree with the rater; at least one.
         """
         own, believed = self.worth(rater), [self.worth(peer) for peer, _ in peers]
-        crowd = self.crowds.setdefault("peers", Crowd())
-        for peer, agreed in peers:
+        crowd = self._crowd("peers")
+        for peer, agreed in peers if not crowd.fallen else ():
             self._judge(peer, crowd, float(agreed), own / len(peers))
         total = sum(believed)
         agreeing = sum(worth for worth, (_, agreed) in zip(believed, peers, strict=True) if agreed)
@@ -173,12 +176,20 @@ class Reputation:
         """Hold nothing against anybody of what was so far."""
         self.amnesties += 1
 
+    def _crowd(self, kind: str) -> Crowd:
+        crowd = self.crowds.get(kind)
+        if crowd is None:
+            crowd = self.crowds[kind] = Crowd()
+        return crowd
+
     def _judge(self, rater: Rater, crowd: Crowd, agreement: float, credence: float) -> None:
         usual = crowd.agreement
-        if usual is None or crowd.fallen:
+        if usual is None:
             return
-        for one in [rater] if rater.lessons >= NEW else [rater, self.newcomers]:
-            self._step(one, credence * (agreement - usual + MARGIN))
+        step = credence * (agreement - usual + MARGIN)
+        self._step(rater, step)
+        if rater.lessons < NEW:
+            self._step(self.newcomers, step)
 
     def _step(self, rater: Rater, step: float) -> None:
         before = rater.doubt if rater.amnesty == self.amnesties else 0.0

@@ -16,10 +16,10 @@ from pydantic import TypeAdapter
 from starlette.routing import BaseRoute
 
 from online_learner.auth import SCOPES
-from online_learner.errors import ServiceError
 from online_learner.requests import (
     ONE,
     FeedbackBatchRequest,
+    LogBatchRequest,
     LogRequest,
     PredictBatchRequest,
     PredictRequest,
@@ -30,11 +30,12 @@ from serve_app.access import Need, declared
 from serve_app.api import queue, replies
 from serve_app.api.bias import Alarms, Bias
 from serve_app.api.examples import add_examples
+from serve_app.api.forgetting import Retracted
 from serve_app.api.metrics import ModelMetrics
+from serve_app.api.problems import RATE, problems
 from serve_app.api.sessions import SessionInfo
 from serve_app.api.versions import BINARY, RegisterResponse
 from serve_app.console.replies import VersionDiff
-from serve_app.http import PROBLEM
 from serve_app.session import COOKIE, TOKEN_HEADER
 
 Document: TypeAlias = dict[str, Any]
@@ -108,6 +109,12 @@ def operations(bodies: Mapping[str, Any]) -> dict[tuple[str, str], Operation]:
             title="Log an answer that was made elsewhere",
             required=True,
         ),
+        ("POST", f"{model}/log_batch"): Operation(
+            replies.LogBatchResponse,
+            body=LogBatchRequest,
+            title="Log several answers that were made elsewhere",
+            required=True,
+        ),
         ("POST", f"{model}/score"): Operation(
             replies.ScoreResponse,
             body=ScoreRequest,
@@ -130,8 +137,9 @@ def operations(bodies: Mapping[str, Any]) -> dict[tuple[str, str], Operation]:
             title="Give feedback in a batch",
             required=True,
         ),
-        ("GET", "/v1/feedback/{feedback_id}"): Operation(replies.FeedbackStatus),
-        ("GET", "/v1/predictions/{prediction_id}"): Operation(replies.PredictionDetail),
+        ("GET", "/v1/feedback/{feedback_id}"): Operation(replies.FeedbackStatus, (410, 503)),
+        ("DELETE", "/v1/feedback/{feedback_id}"): Operation(Retracted, (410, 503), status=202),
+        ("GET", "/v1/predictions/{prediction_id}"): Operation(replies.PredictionDetail, (410, 503)),
         ("GET", "/v1/models"): Operation(replies.Models),
         ("GET", model): Operation(replies.ModelStatus),
         ("GET", f"{model}/versions"): Operation(replies.Versions),
@@ -208,6 +216,7 @@ def document(app: FastAPI, routes: Iterable[BaseRoute], bodies: Mapping[str, Any
     table = operations(bodies)
     schemas, components = _schemas(table)
     components["PredictBatchRequest"]["properties"]["instances"]["items"] = _ref("PredictRequest")
+    components["LogBatchRequest"]["properties"]["answers"]["items"] = _ref("LogRequest")
     paths: Document = {}
     for (method, path), need in declared(routes).items():
         if (method, path) not in table:
@@ -222,7 +231,7 @@ def document(app: FastAPI, routes: Iterable[BaseRoute], bodies: Mapping[str, Any
         "paths": paths,
         "components": {
             "schemas": components,
-            "responses": dict(_problems()),
+            "responses": dict(problems(_ref("Problem"))),
             "securitySchemes": _SCHEMES,
         },
     }
@@ -276,7 +285,7 @@ class _Entry:
             schema = self.schemas[self.method, self.path, "reply"]
             done["content"] = {self.op.media: {"schema": schema}}
         if 429 in self.op.errors:
-            done["headers"] = _RATE
+            done["headers"] = RATE
         if links := _LINKS.get((self.method, self.path)):
             done["links"] = links
         found = {str(self.op.status): done}
@@ -306,7 +315,8 @@ class _Entry:
         if self.need != "key":
             token: Document = {} if self.method in _SAFE else {"csrf": []}
             found.append({"session": scopes, **token})
-        if self.path == "/v1/feedback":
+        taken_back = self.method == "DELETE" and self.need == "feedback"
+        if self.path == "/v1/feedback" or taken_back:
             found.append({})  # the signed id alone, where the model has `public_feedback`
         return found
 
@@ -334,13 +344,6 @@ _IDEMPOTENCY_KEY: Document = {
     "required": False,
     "description": "Sent again, it gets the first receipt; used again with another body, 422.",
     "schema": {"type": "string", "maxLength": 256, "pattern": "^[ -~]*$"},
-}
-_TEXT: Document = {"schema": {"type": "string"}}
-_RATE: Document = {"ratelimit": _TEXT, "ratelimit-policy": _TEXT}
-_HEADERS: dict[int, Document] = {
-    401: {"www-authenticate": {"required": True, **_TEXT}},
-    429: {"retry-after": {"required": True, "schema": {"type": "integer", "minimum": 1}}} | _RATE,
-    503: {"retry-after": {"required": True, "schema": {"type": "integer", "minimum": 1}}},
 }
 _GIVEN = "$response.body#/prediction_id"
 _ABOUT: Document = {
@@ -375,21 +378,6 @@ def _schemas(table: Mapping[tuple[str, str], Operation]) -> tuple[Schemas, Docum
     ]
     found, shared = TypeAdapter.json_schemas(given, ref_template=_REF)
     return {key: schema for (key, _), schema in found.items()}, shared["$defs"]
-
-
-def _problems() -> Iterator[tuple[str, Document]]:
-    """Yield what there is to say of each error, by its status."""
-    kinds: list[type[ServiceError]] = [ServiceError, *ServiceError.__subclasses__()]
-    for kind in kinds:
-        header = {"x-request-id": {"required": True, **_TEXT}}
-        yield (
-            str(kind.status),
-            {
-                "description": kind.title,
-                "headers": header | _HEADERS.get(kind.status, {}),
-                "content": {PROBLEM: {"schema": _ref("Problem")}},
-            },
-        )
 
 
 def _ref(name: str, kind: str = "schemas") -> Document:

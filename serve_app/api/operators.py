@@ -24,6 +24,7 @@ from online_learner.requests.values import Name
 from online_learner.stages import Stages
 from serve_app.access import allowed, needs
 from serve_app.api.bias import add_bias
+from serve_app.api.forgetting import add_forgetting
 from serve_app.api.metrics import add_metrics
 from serve_app.api.openapi import document
 from serve_app.api.queue import add_queue
@@ -84,6 +85,7 @@ def operator_api() -> FastAPI:
     _signals(app)
     _operations(app)
     _releases(app)
+    add_forgetting(app)
     add_session(app)
     add_console(app)
     add_stream(app)
@@ -145,7 +147,9 @@ ReleaseOne = Annotated[ReleaseOneRequest, _sent(ReleaseOneRequest)]
 After = Annotated[str, Query(pattern=r"^[0-9]{1,15}-[0-9]{1,15}$")]
 Count = Annotated[int, Query(ge=1, le=1000)]
 Kind: TypeAlias = Literal[tuple(KINDS)]  # type: ignore[valid-type]
-Status: TypeAlias = Literal["accepted", "learned", "kept", "quarantined", "rolled_back"]
+Status: TypeAlias = Literal[
+    "accepted", "learned", "kept", "quarantined", "rolled_back", "retracted"
+]
 
 
 def _reads(app: FastAPI) -> None:
@@ -185,14 +189,13 @@ def _reads(app: FastAPI) -> None:
     async def prediction(_: Reader, service: Services, prediction_id: str) -> dict[str, Any]:
         """Tell the whole story of one answer."""
         room, address = service.open_id("prediction", prediction_id)
-        record = await room.journal.read(address)
-        return await explain.story(room.registry, address, record)
+        return await explain.answer(room.log, address, window_s=room.window_s)
 
     @app.get("/v1/feedback/{feedback_id}")
     async def receipt(_: Reader, service: Services, feedback_id: str) -> dict[str, Any]:
         """Tell what became of a signal."""
         room, address = service.open_id("feedback", feedback_id)
-        found = await explain.receipt(room.registry, address)
+        found = await explain.receipt(room.registry, address, log=room.log)
         return {"feedback_id": feedback_id, "durability": service.ingest.durability, **found}
 
 

@@ -16,6 +16,7 @@ from online_learner.schema import (
     Prediction,
     Settled,
     Task,
+    Trained,
     Verdict,
     Version,
     Weighed,
@@ -66,7 +67,10 @@ class RankedOption(BaseModel):
 
 
 class PredictResponse(BaseModel):
-    """One answer. `prediction_id` is null where it could not be logged (`on_store_down`)."""
+    """One answer. `prediction_id` is null where it could not be logged (`on_store_down`).
+
+    `known` tells that it had been logged before, by an answer that is logged `once`.
+    """
 
     prediction_id: str | None
     model: str
@@ -83,6 +87,13 @@ class PredictResponse(BaseModel):
     feedback_expires_at: str | None
     ranking: list[RankedOption] = []
     model_version: str = ""
+    known: bool = False
+
+
+class LogBatchResponse(BaseModel):
+    """Answers in the order in which they were sent; an error stands in its place."""
+
+    answers: list[PredictResponse | Problem]
 
 
 class PredictBatchResponse(BaseModel):
@@ -112,7 +123,11 @@ class SignalReceipt(BaseModel):
 
 
 class FeedbackReceipt(BaseModel):
-    """A receipt: what was said is as durable as it says. A dry run has no `feedback_id`."""
+    """A receipt: what was said is as durable as it says. A dry run has no `feedback_id`.
+
+    `archived_only`: the window of the answer has passed. What is said of it goes into datasets, and
+    alters no weights.
+    """
 
     feedback_id: str | None
     prediction_id: str
@@ -148,10 +163,30 @@ class ReleasedBy(BaseModel):
     waiting: bool
 
 
-class FeedbackOutcome(BaseModel):
-    """What became of a signal."""
+class TakenBackBy(BaseModel):
+    """Who took a signal back."""
 
-    status: Literal["accepted", "learned", "kept", "quarantined", "rolled_back"]
+    by: str
+    reason: str
+    at: float
+
+
+class UnlearnedBy(BaseModel):
+    """The commit from which on a signal is in no weights any more."""
+
+    lineage: int
+    step: int
+    at: float
+
+
+class FeedbackOutcome(BaseModel):
+    """What became of a signal; `was` is what it would be, had it not been taken back."""
+
+    status: Literal[
+        "accepted", "learned", "kept", "quarantined", "rolled_back", "archived_only", "retracted"
+    ]
+    was: str = ""
+    unlearned: Literal["pending", "done", "nothing", "impossible"] | None = None
     reason: str = ""
     lineage: int = 0
     step: int = 0
@@ -171,6 +206,10 @@ class FeedbackStatus(FeedbackOutcome):
     supersedes: str | None
     superseded_by: str | None
     released: ReleasedBy | None = None
+    archived: bool = False  # it has left the store, and is told from the archive
+    retracted: TakenBackBy | None = None
+    unlearned_by: UnlearnedBy | None = None
+    unlearned_why: str = ""
 
 
 class FeedbackItem(FeedbackOutcome):
@@ -219,6 +258,9 @@ class PredictionDetail(BaseModel):
     feedback: list[PredictionFeedbackItem]
     learned_by: list[int]
     live_because: Verdict | None
+    archived: bool = False  # it has left the store, and is told from the archive
+    incomplete: str = ""  # what of it cannot be told, and why
+    trained: Trained | None
 
 
 # --- models -----------------------------------------------------------------------------------

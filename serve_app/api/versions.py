@@ -38,9 +38,18 @@ def add_versions(app: FastAPI) -> None:
 
     @app.post("/v1/models/{model}/versions")
     async def register(
-        who: Operator, request: Request, model: str, *, note: Note = "", dry_run: bool = False
+        who: Operator,
+        request: Request,
+        model: str,
+        *,
+        note: Note = "",
+        candidate: bool = False,
+        dry_run: bool = False,
     ) -> RegisterResponse:
-        """Register weights that were trained elsewhere: a first version, or a candidate."""
+        """Register weights that were trained elsewhere: a first version, or a candidate.
+
+        Where nothing has been learned yet they answer at once, but as a `candidate`.
+        """
         service = request.app.state.service
         room = service.room(model)
         async with one_at_a_time:
@@ -52,6 +61,7 @@ def add_versions(app: FastAPI) -> None:
                 by=f"key:{who.name}",
                 now=time.time(),
                 note=note,
+                candidate=candidate,
                 dry_run=dry_run,
             )
         return RegisterResponse(

@@ -12,6 +12,7 @@ from online_learner import explain
 from online_learner.auth import Credential
 from online_learner.errors import NotFound, StateError, Unavailable
 from online_learner.explain.versus import versus
+from online_learner.schema import Prediction
 from online_learner.stages import Stages
 from serve_app.access import allowed, needs
 from serve_app.console import assets, door
@@ -102,8 +103,8 @@ def _parts(app: FastAPI, reports: Reports, compare: Comparer) -> None:
         """Show one answer, what was said of it, and every kind of feedback that it takes."""
         scene = Scene(request.app.state.service, room, who, reports)
         found, address = scene.service.open_id("prediction", prediction_id)
-        record = await found.journal.read(address)
-        story = await explain.story(found.registry, address, record)
+        story = await explain.answer(found.log, address, window_s=found.window_s)
+        record = Prediction.model_validate(story["prediction"])
         asked = question(found, record, prediction_id)
         return reply(render("answer", scene=scene, story=story, record=record, ask=asked))
 

@@ -118,7 +118,7 @@ async def _asked(scene: Scene) -> list[Prediction]:
     """Return the newest answers, newest first."""
     registry = scene.room.registry
     found = await registry.store.latest(registry.keys.predictions, ASKED)
-    return [Prediction.model_validate_json(fields[b"r"]) for _, fields in found]
+    return [Prediction.model_validate_json(f[b"r"]) for _, f in found if b"r" in f]  # else erased
 
 
 _SOURCES: dict[str, Source] = {

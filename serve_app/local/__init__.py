@@ -26,6 +26,7 @@ from online_learner import auth, config
 from online_learner.errors import ConfigError, Unavailable
 from online_learner.ids import Keyring
 from online_learner.note import NOTE, Note
+from online_learner.retrain.search import check_search
 from online_learner.secret import read_or_create
 from online_learner.settings import Settings
 from online_learner.stages import check_model
@@ -90,6 +91,7 @@ def running(
         stack.enter_context(_guarded(folder))
         for spec in settings.models.values():  # not before the guardian: torch starts threads
             check_model(spec)
+            check_search(spec.on_cpu())
         tell("store", ready=False)
         store_url = stack.enter_context(_store(settings))
         settings = settings.model_copy(update={"store": store_url})
@@ -282,7 +284,7 @@ def _deploy(settings: Settings, folder: Path, host: str, port: int, tell: Tell) 
     from ray import serve
     from ray.serve.api import RunTarget
 
-    from serve_app.app import QUIET, gateway, model_app
+    from serve_app.app import QUIET, archive_app, gateway, model_app, needs_archive
 
     handler = signal.getsignal(signal.SIGTERM)
     ray.init(
@@ -323,6 +325,10 @@ def _deploy(settings: Settings, folder: Path, host: str, port: int, tell: Tell) 
         )
         for model, spec in settings.models.items()
     ]
+    if needs_archive(settings):
+        targets.append(
+            RunTarget(archive_app(*place), name="archive", route_prefix=None, logging_config=QUIET)
+        )
     serve.run_many(targets, wait_for_applications_running=False)
     _wait_for([target.name for target in targets], tell)
 

@@ -28,6 +28,7 @@ Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 READ_BYTES = 1 << 14  # of a refused body, that is read once more to find out what it is about
 _OK: Series = ("predictions_total", "ok")  # made once: it is on the way of every answer
 _OUTSIDE = (Unauthorized, Forbidden)
+_APART = ("duplicate", "archived_only")
 
 
 def counted(handler: Endpoint) -> Endpoint:
@@ -81,7 +82,7 @@ def count_feedback(
     *,
     by_key: bool = True,
 ) -> None:
-    """Count what was said twice, or refused; what was accepted is counted from its stream.
+    """Count what was said twice, late, or refused; what was accepted is counted from its stream.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def count_feedback(
         Whether who says it showed a key. Without one, only an id of ours leads to a model.
     """
     if isinstance(result, Receipt):
-        _count_duplicates(service, asked, result)
+        _count_others(service, asked, result)
         return
     if isinstance(result, _OUTSIDE):
         return
@@ -119,15 +120,18 @@ def count_batch(
             _count_refusal(service, item, result, by_key=True)
 
 
-def _count_duplicates(service: Service, asked: Any, receipt: Receipt) -> None:
-    if "duplicate" not in {receipt.status, *(signal["status"] for signal in receipt.signals)}:
+def _count_others(service: Service, asked: Any, receipt: Receipt) -> None:
+    """Count what came to no stream that is counted: nothing of a dry run."""
+    if receipt.status == "accepted" and not receipt.signals:
+        return
+    if receipt.feedback_id is None:
         return
     kinds = [said.kind for said in asked.said()]
     statuses = [signal["status"] for signal in receipt.signals] or [receipt.status] * len(kinds)
     tally = service.teller.of(receipt.model)
     for kind, status in zip(kinds, statuses, strict=True):
-        if status == "duplicate":
-            tally.count("feedback_total", kind=kind, outcome="duplicate")
+        if status in _APART:
+            tally.count("feedback_total", kind=kind, outcome=status)
 
 
 def _count_refusal(service: Service, sent: Any, error: ServiceError, *, by_key: bool) -> None:

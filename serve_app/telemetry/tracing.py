@@ -35,6 +35,7 @@ ROUTES = {  # by the last word of the path
     "predict": "predict",
     "predict_batch": "predict",
     "log": "predict",
+    "log_batch": "predict",
     "feedback": "feedback",
     "feedback_batch": "feedback",
 }

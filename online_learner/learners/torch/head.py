@@ -150,6 +150,17 @@ class Head(abc.ABC):
         head.restore(found, about)
         return head
 
+    def wearing(self, other: Self) -> Self:
+        """Return a head like this one with the weights of another, whatever rate that learned at.
+
+        Raises
+        ------
+        StateError
+            They differ in more than that.
+        """
+        found, about = other._whole()
+        return self.from_bytes(tensors.pack(found, tensors.at_rate(about, "config", self._config)))
+
     def restore(self, found: Tensors, about: dict[str, Any]) -> None:
         """Take over a state; raises `StateError` where it is not whole."""
         try:

@@ -193,6 +193,18 @@ class LinearRanker:
             raise StateError("the state is damaged: a square is below 0")
         return made
 
+    def wearing(self, other: LinearRanker) -> LinearRanker:
+        """Return a ranker like this one with the weights of another, whatever its `step` was.
+
+        Raises
+        ------
+        StateError
+            They differ in more than that.
+        """
+        found, about = other._state()
+        about = tensors.at_rate(about, "shape", asdict(self.shape))
+        return self.from_bytes(tensors.pack(found, about))
+
 
 def _case(lesson: Comparison) -> Case:
     options = lesson.options if isinstance(lesson, Ranked) else (lesson.option,)

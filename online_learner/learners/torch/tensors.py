@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from online_learner.errors import ConfigError, StateError
 from online_learner.settings import ModelSpec
 
+RATES = ("lr", "step")  # how fast a model learns, by what that is called
 _HEADER = 8  # a safetensors file begins with the length of its JSON header
 
 
@@ -76,6 +77,19 @@ def unpack(blob: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     if not isinstance(about, dict):
         raise StateError("the state's description is no JSON object")
     return tensors, about
+
+
+def at_rate(about: Mapping[str, Any], part: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is told of a state, as if it had been learned at the rate of another model.
+
+    How fast it learned is in the weights already, and no part of their form.
+
+    >>> at_rate({"config": {"lr": 1.0, "dim": 3}}, "config", {"lr": 2.5, "dim": 4})
+    {'config': {'lr': 2.5, 'dim': 3}}
+    """
+    told = about[part]
+    rates = {name: wanted[name] for name in RATES if name in told and name in wanted}
+    return {**about, part: {**told, **rates}}
 
 
 def check_same(expected: Mapping[str, Any], found: Any) -> None:

@@ -3,8 +3,8 @@
 -- KEYS  fence:gatekeeper, checkpoint:gatekeeper, evidence, verdicts, aliases, feedback, pinned,
 --       checkpoint:learner, version:<n> for each version whose status changes
 -- ARGV  a JSON header
--- Returns 'ok'; 'fenced' where a newer writer has taken over; 'conflict' where the aliases have
--- moved since they were read. Nothing is written then.
+-- Returns 'ok'; 'fenced' where a newer writer has taken over; 'conflict' where the aliases, or a
+-- version, have changed since they were read. Nothing is written then.
 local head = cjson.decode(ARGV[1])
 if head.fence and redis.call('GET', KEYS[1]) ~= head.fence then return 'fenced' end
 if head.epoch and redis.call('HGET', KEYS[5], 'epoch') ~= head.epoch then return 'conflict' end
@@ -14,6 +14,10 @@ for i = 1, #KEYS do
   if kind ~= (want[i] or 'hash') and kind ~= 'none' then
     return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. kind)
   end
+end
+for i, version in ipairs(head.versions or {}) do  -- another has changed it since it was read
+  local was = version.was
+  if was and redis.call('HGET', KEYS[8 + i], 'mac') ~= was then return 'conflict' end
 end
 if head.pin then  -- weights that a learner published before it heard of a reset are not pinned
   local meta = redis.call('HGET', KEYS[8], 'meta')

@@ -1,20 +1,27 @@
 #!lua
 -- Accept what was said about one answer: join it, refuse a second copy, keep to the limits, append.
 -- All or nothing.
--- KEYS  predictions, feedback, said of the answer, said of the second answer (only where there is
---       one), seen (only with an idempotency key), then one for each limit
+-- KEYS  predictions, feedback (late: the stream of that name), said of the answer, said of the second
+--       answer (only where there is one), seen (only with an idempotency key), then one for each
+--       limit
 -- ARGV  'mode n entry nonce [entry nonce] seconds [seconds] [rate burst ...]': mode is keyed, free
---       or dry; n answers, each with the seconds for which what is said of it is remembered; for
---       each limit how many signals a second, and how many at once;
+--       or dry, with -late behind it where the answers are on file alone by now, and what is said
+--       of them goes there too, with their addresses in place of their records; n answers, each
+--       with the seconds for which what is said of it is remembered; for each limit how many
+--       signals a second, and how many at once;
 --       the version expected or ''; digest of the whole; then for each signal:
 --       'field-in-said digest nonce', signal
 -- Returns the status, and how much of each limit's burst is used up, as words; then for each signal
--- {status, feedback entry, its nonce}, and, where the key was used before, {'answer', entry, its
--- nonce} of what it was about then. The status is accepted, duplicate, reused, unknown, limited, or
--- mismatch (then with the version). A dry run is accepted and writes nothing.
+-- {status, entry, its nonce}, and, where the key was used before, {'answer', entry, its nonce} of
+-- what it was about then. The entry of a late signal has an L before it. The status is accepted
+-- (late: archived_only), duplicate, reused, unknown, erased, limited, or mismatch (then with the
+-- version). A dry run is accepted and writes nothing.
 local head = {}
 for word in string.gmatch(ARGV[1], '%S+') do head[#head + 1] = word end
 local mode, n = head[1], tonumber(head[2])
+local late = string.sub(mode, -5) == '-late'
+if late then mode = string.sub(mode, 1, -6) end
+local accepted = late and 'archived_only' or 'accepted'
 local two = n == 2
 local want = {'stream', 'stream', 'hash', two and 'hash' or 'string', 'string'}
 local seen_key = mode == 'keyed' and KEYS[3 + n]
@@ -66,7 +73,7 @@ if seen_key then
   if seen then
     local digest, about, its_nonce, rest = string.match(seen, '^(%x+)|([%d-]+)|(%x+)(.*)$')
     local reply = {digest == ARGV[3] and 'duplicate' or 'reused', spent}
-    for entry, nonce in string.gmatch(rest, '|([%d-]+)|(%x+)') do
+    for entry, nonce in string.gmatch(rest, '|(L?[%d-]+)|(%x+)') do
       reply[#reply + 1] = {'duplicate', entry, nonce}
     end
     reply[#reply + 1] = {'answer', about, its_nonce}
@@ -74,20 +81,32 @@ if seen_key then
   end
 end
 
+local erased = false
 local function fetch(entry, nonce)
   local found = redis.call('XRANGE', KEYS[1], entry, entry)[1]
-  if found and found[2][2] == nonce then return found[2][4] end
+  if not found then return end
+  if found[2][2] == nonce then return found[2][4] end
+  erased = erased or found[2][1] == 'x'
 end
 
-local record = fetch(head[3], head[4])
-local other = two and fetch(head[5], head[6])
-if not record or (two and not other) then return {'unknown', spent} end
-if ARGV[2] ~= '' then
+local record, other
+if not late then
+  record = fetch(head[3], head[4])
+  other = two and fetch(head[5], head[6])
+  if erased then return {'erased', spent} end
+  if not record or (two and not other) then return {'unknown', spent} end
+end
+if ARGV[2] ~= '' and not late then
   local made = cjson.decode(record)
   local version = made.model_version or string.format('%d', made.version)
   if version ~= ARGV[2] then return {'mismatch', spent, version} end
 end
-if mode == 'dry' then return {'accepted', spent} end
+if mode == 'dry' then return {accepted, spent} end
+
+local function add(fields, name, value)
+  fields[#fields + 1] = name
+  fields[#fields + 1] = value
+end
 
 local remember_s = head[two and 7 or 5]
 local reply, news, mark = {'duplicate', ''}, 0, ARGV[3] .. '|' .. head[3] .. '|' .. head[4]
@@ -96,7 +115,7 @@ for at = 4, #ARGV, 2 do
   local before = redis.call('HGET', KEYS[3], field)
   local old_signal, old_entry, old_nonce
   if before then
-    old_signal, old_entry, old_nonce = string.match(before, '^(%x+)|([%d-]+)|(%x+)$')
+    old_signal, old_entry, old_nonce = string.match(before, '^(%x+)|(L?[%d-]+)|(%x+)$')
   end
   if old_signal == signal and not seen_key then
     reply[#reply + 1] = {'duplicate', old_entry, old_nonce}
@@ -104,28 +123,32 @@ for at = 4, #ARGV, 2 do
     -- Up to the first signal that is new nothing is written: one of many is charged for all.
     if news == 0 and not charge((#ARGV - 3) / 2) then return {'limited', spent} end
     local fields = {'n', nonce, 'f', ARGV[at + 1], 'p', head[3], 'r', record}
-    if other then
-      fields[#fields + 1] = 'o'
-      fields[#fields + 1] = other
+    if late then
+      fields[7], fields[8] = 'm', head[4]
+      if two then
+        add(fields, 'q', head[5])
+        add(fields, 't', head[6])
+      end
+      if old_entry then old_entry = string.sub(old_entry, 2) end
+    elseif other then
+      add(fields, 'o', other)
     end
-    if old_entry then
-      fields[#fields + 1] = 's'
-      fields[#fields + 1] = old_entry
-    end
+    if old_entry then add(fields, 's', old_entry) end
     local id = redis.call('XADD', KEYS[2], '*', unpack(fields))
+    if late then id = 'L' .. id end
     local place = '|' .. id .. '|' .. nonce
     redis.call('HSET', KEYS[3], field, signal .. place)
-    if other then redis.call('HSET', KEYS[4], field, signal .. place) end
+    if two then redis.call('HSET', KEYS[4], field, signal .. place) end
     mark = mark .. place
     news = news + 1
-    reply[#reply + 1] = {'accepted', id, nonce}
+    reply[#reply + 1] = {accepted, id, nonce}
   end
 end
 reply[2] = spent
 if news > 0 then
-  reply[1] = 'accepted'
+  reply[1] = accepted
   redis.call('EXPIRE', KEYS[3], remember_s)
-  if other then redis.call('EXPIRE', KEYS[4], head[8]) end
+  if two then redis.call('EXPIRE', KEYS[4], head[8]) end
   if seen_key then redis.call('SET', seen_key, mark, 'EX', remember_s) end
 end
 return reply

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- Trim what nobody needs any more: whole nodes of the streams, by MINID, one portion.
 -- KEYS  checkpoint:learner, checkpoint:gatekeeper, released, trimmed, predictions, audits, feedback,
---       steps, quarantine, served, evidence, checkpoint:learner:before, asked
+--       steps, quarantine, served, evidence, checkpoint:learner:before, asked, late, archive
 -- ARGV  the oldest entries that have to stay in the log, and in the evidence; how many entries of
---       each stream may go now
+--       each stream may go now; the oldest signal that has to stay; 1 where the log goes on file:
+--       then only what is there may go
 -- Returns how many entries went.
-local want = {'hash', 'hash', 'hash', 'hash', [12] = 'hash'}
+local want = {'hash', 'hash', 'hash', 'hash', [12] = 'hash', [15] = 'hash'}
 for i = 1, #KEYS do
   local kind = redis.call('TYPE', KEYS[i]).ok
   if kind ~= (want[i] or 'stream') and kind ~= 'none' then
@@ -57,10 +58,27 @@ if open then
   floor = earlier(floor, string.format('%.0f-0', math.max(0, ms - 1)))
 end
 
+-- What has to go on file first: all after the last entry that is there. Of what was never archived,
+-- that is all.
+local function filed(least, key, stream)
+  if ARGV[5] ~= '1' then return least end
+  local mark = redis.call('HGET', KEYS[15], stream)
+  if mark and not place(mark) then return '0-0' end
+  local waiting = redis.call('XRANGE', key, '(' .. (mark or '0-0'), '+', 'COUNT', 1)[1]
+  return waiting and earlier(least, waiting[1]) or least
+end
+
 local gone = 0
-local function trim(key, least)
+local function trim(key, least, stream)
+  -- It went on file once, and does not now: what goes of the rest is missing there.
+  local mark = stream and ARGV[5] ~= '1' and place(redis.call('HGET', KEYS[15], stream))
+  local rest = mark and redis.call('XRANGE', key, '(' .. mark, '+', 'COUNT', 1)[1]
   local n = redis.call('XTRIM', key, 'MINID', '~', least, 'LIMIT', ARGV[3])
   gone = gone + n
+  if n > 0 and rest then
+    local begins = earlier(least, first(key) or least)
+    if is_before(rest[1], begins) then redis.call('HSET', KEYS[15], 'begins:' .. stream, begins) end
+  end
   return n > 0
 end
 local function note(name, least)
@@ -68,17 +86,28 @@ local function note(name, least)
   if not before or is_before(before, least) then redis.call('HSET', KEYS[4], name, least) end
 end
 
-if trim(KEYS[5], ARGV[1]) then note('predictions', earlier(ARGV[1], first(KEYS[5]) or ARGV[1])) end
+local asked = filed(ARGV[1], KEYS[5], 'predictions')
+if trim(KEYS[5], asked, 'predictions') then
+  note('predictions', earlier(asked, first(KEYS[5]) or asked))
+end
+local late = filed(ARGV[1], KEYS[14], 'late')
+if trim(KEYS[14], late, 'late') then note('late', earlier(late, first(KEYS[14]) or late)) end
 trim(KEYS[13], ARGV[1])  -- a question is open no longer than its answer takes feedback
 trim(KEYS[6], floor)
 -- The steps that cover a signal, and all else that is told of it, stay as long as the signal: only
 -- whole nodes go, so that some stay longer than they need to.
-local some = trim(KEYS[7], floor)
+local told = {[7] = 'feedback', [8] = 'steps', [9] = 'quarantine'}
+floor = earlier(floor, ARGV[4])
+for i, stream in pairs(told) do floor = filed(floor, KEYS[i], stream) end
+local some = trim(KEYS[7], floor, told[7])
 local least = earlier(floor, first(KEYS[7]) or floor)
-for i = 8, 10 do some = trim(KEYS[i], least) or some end
+for i = 8, 10 do some = trim(KEYS[i], least, told[i]) or some end
 if some then note('feedback', least) end
 for _, entry in ipairs(over) do
   if is_before(place(entry) or '0-0', least) then redis.call('HDEL', KEYS[3], entry) end
 end
-if trim(KEYS[11], ARGV[2]) then note('evidence', earlier(ARGV[2], first(KEYS[11]) or ARGV[2])) end
+local evidence = filed(ARGV[2], KEYS[11], 'evidence')
+if trim(KEYS[11], evidence, 'evidence') then
+  note('evidence', earlier(evidence, first(KEYS[11]) or evidence))
+end
 return gone
