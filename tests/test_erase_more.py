@@ -238,3 +238,32 @@ async def test_what_was_taken_back_long_before_leaves_no_memory_of_them(
     assert replay.learner.digest() == stages.trainer.learner.digest()
     assert replay.differs is None
     assert ADA not in json.dumps(replay.memory())
+
+
+async def test_an_observer_keeps_nothing_that_it_had_read_before(
+    open_loop: OpenLoop, make_settings: MakeSettings
+) -> None:
+    """It had heard them, and told nobody yet: it reads again what is left, and keeps that."""
+    spec = {"observe": {"raters": {"use": "policies.raters:Raters", "weigh": True}}}
+    loop = await open_loop(make_settings(web=PLAIN | spec))
+    stages = loop.stages("web")
+    await told(loop, EVE)
+    await stages.observer.turn()
+    ada = Person.named(stages.keyring, "web", ADA)
+    for known in (True, False):
+        if not known:
+            await loop.store.call("DEL", stages.registry.keys.observer)
+            stages.observer.at = None
+        await told(loop, ADA)
+        await loop.learn("web")
+        stages.observer._committed_at = loop.ingest.clock()
+        await stages.observer.turn(at_once=False)
+        await Eraser.of(stages, ADA).erase(Wish())
+        for _ in range(3):
+            await stages.observer.turn()
+            await loop.turn("web")
+            stages.unlearning._rests_until = 0.0
+        kept = await stages.registry.observed()
+        assert kept is not None
+        assert f"human:{EVE}" in json.dumps(kept[1])
+        assert await look(stages.log, ada, nothing) == {}

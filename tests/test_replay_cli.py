@@ -186,6 +186,28 @@ def test_without_the_archive_they_are_too_old(
     assert "1 more are too old" in result.stdout
 
 
+def test_a_file_says_where_the_archive_is(
+    ask: Run, service: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where no configuration is here, `--config` names it."""
+    monkeypatch.setenv("OL_DATA_DIR", str(tmp_path))
+    assert "give --config" in ask("verdicts", "sure", "--recheck").stdout
+    monkeypatch.delenv("OL_DATA_DIR")
+    file = tmp_path / "there.yaml"
+    file.write_text(f"data_dir: {service.data_dir}\nmodels: {{}}\n")
+    found = told(ask("verdicts", "sure", "--recheck", "--config", str(file), "--json"))
+    assert (found["checked"], found["too_old"]) == (1, 0)
+
+
+def test_the_record_of_another_service_is_not_taken(
+    ask: Run, start_service: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is here has a model of the same name, and none of these verdicts."""
+    other = start_service(sure={"task": "classification", "labels": [False, True], **MAJORITY})
+    monkeypatch.setenv("OL_DATA_DIR", str(other.data_dir))
+    assert "1 more are too old" in ask("verdicts", "sure", "--recheck").stdout
+
+
 def test_a_changed_byte_is_found(ask: Run, service: Any) -> None:
     """It says which file of the archive is damaged, and nothing is rebuilt or saved."""
     [file] = Path(service.data_dir).rglob("model=sure/feedback/*/*.parquet")

@@ -26,7 +26,11 @@ def described(versions: Versions, manifest: Manifest) -> dict[str, Any]:
 
 def tell(found: Mapping[str, Any]) -> None:
     """Print what a version is made of, and how it is loaded."""
-    query = {name: value for name, value in found["query"].items() if value is not None}
+    query = {
+        name: when(value) if name in ("since", "until") else value
+        for name, value in found["query"].items()
+        if value is not None
+    }
     splits = ", ".join(f"{name} {rows:,}" for name, rows in found["splits"].items())
     pairs(
         {

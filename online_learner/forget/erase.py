@@ -23,7 +23,7 @@ from online_learner.forget.compiled import Datasets, erased_before, versions_wit
 from online_learner.forget.disk import Disk, rewrite
 from online_learner.forget.finding import Finder, Theirs
 from online_learner.forget.labels import RECORDS, Labels
-from online_learner.forget.mentions import in_alarms
+from online_learner.forget.mentions import in_alarms, in_steps
 from online_learner.forget.person import Person
 from online_learner.forget.proof import Intent, Kept, Proof
 from online_learner.forget.rebuild import still_in
@@ -217,6 +217,7 @@ class Eraser:
         await self._retract(theirs, wish)
         signals, late = signals | theirs.feedback, late | theirs.late
         unlearned = await self._wait(sorted(signals), wish.wait_s)
+        await self._told_since(rebuilder, theirs)
         await unstage(self.registry)  # a learner may have died meanwhile
         self._done.marks += await memories.forget(self.registry, self.person)
         if unlearned == "done" and labels is not None:
@@ -295,6 +296,11 @@ class Eraser:
         self._count("alarms", await rebuilder.rebuild("alarms", in_alarms(self.person)))
         words = await observers.own_words(self.registry, theirs)
         self._done.anew |= set(await observers.forget(self.registry, self.person, words))
+
+    async def _told_since(self, rebuilder: Rebuilder, theirs: Theirs) -> None:
+        """Look again at what a learner tells that had read the signals before they were erased."""
+        await self._stream(rebuilder, "quarantine", theirs, None)
+        self._count("steps", await rebuilder.rebuild("steps", in_steps(theirs.feedback)))
 
     async def _stream(
         self, rebuilder: Rebuilder, stream: str, theirs: Theirs, labels: Labels | None

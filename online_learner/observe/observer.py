@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
+from online_learner.archive.segments import ERA
 from online_learner.errors import StateError, trace
 from online_learner.ids import entry_order
 from online_learner.interpret import Signals
@@ -45,7 +46,7 @@ BYTES_PER_S = 100_000  # of state that are written, on average
 MOST_ALARMS, MOST_POINTS = 1000, 5000
 FLOWS = ("feedback", "evidence", "predictions")
 OPEN_SHARE = 0.9  # of the time in which answers take feedback: then what was said is forgotten
-KEYS = ("observer", "advice", "alarms", "quality", "feedback")
+KEYS = ("observer", "advice", "alarms", "quality", "feedback", "archive")
 
 # As what is passed on is never: so it is passed on anew.
 UNKNOWN, UNKNOWN_ADVICE = {"unknown": True}, Advice(ask=-1.0)
@@ -95,6 +96,7 @@ class Observer:
         self._may_see = 0.0  # answers, by the time that has passed
         self._news = False
         self._states: dict[str, str] = {}  # as they were kept last
+        self._era = "0"  # moves when a stream is rebuilt: what was read before it is not kept
 
     async def turn_when_due(self) -> bool:
         """Look on, unless that was done a moment ago; tells whether it was done now."""
@@ -236,6 +238,7 @@ class Observer:
         sealed = self._registry.seal("observer", self.at, blob=states, memory=told)
         head: dict[str, Any] = {
             "after": str(before.n),
+            "era": self._era,
             "n": str(self.at.n),
             "state": sealed.fields(),
             "alarms": [alarm.pack().decode() for alarm in raised],
@@ -284,6 +287,8 @@ class Observer:
         """Take up where the last commit stood; what is damaged is begun anew, from now on."""
         self.lenses = self._build()
         self._news, self._states = False, {}
+        era = await self._store.call("HGET", self._keys.archive, ERA)
+        self._era = "0" if era is None else era.decode()
         try:
             kept = await self._registry.observed()
         except StateError as error:
