@@ -6,7 +6,7 @@ import json
 import os
 
 from online_learner.interpret import NOTHING
-from online_learner.position import Position
+from online_learner.replay.position import Position
 from online_learner.schema import Checkpoint, Step, Version
 
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from the_datasets import compiled
 from the_forgotten import take_back
 from the_learner import process, run
@@ -16,6 +17,7 @@ from the_learner import process, run
 from online_learner.archive.place import Place
 from online_learner.bring import bring_trained
 from online_learner.dataset.versions import Versions
+from online_learner.errors import DataError
 from online_learner.forget import proof
 from online_learner.forget.erase import Eraser, Wish
 from online_learner.forget.looking import look
@@ -44,6 +46,24 @@ async def told(loop: Loop, user: str, *, value: bool = True, **features: Any) ->
     answer = await loop.predict("web", features or {"a": 1.0}, user_id=user)
     said = await loop.feedback(answer["prediction_id"], "correction", value, user_id=user)
     return str(said.feedback_id)
+
+
+# --- the archive ------------------------------------------------------------------------------
+
+
+async def test_an_archive_that_was_switched_off_is_not_passed_over(
+    open_loop: OpenLoop, make_settings: MakeSettings, clock: Any, tmp_path: Path
+) -> None:
+    """What lies on file cannot be erased from where the files are not known: nothing is."""
+    loop = await open_loop(make_settings(web=PLAIN | {"archive": str(tmp_path)}))
+    await told(loop, ADA)
+    await loop.turn("web")
+    await loop.stages("web").archiver.flush()
+    off = await open_loop(make_settings(web=PLAIN | {"archive": None}))
+    with pytest.raises(DataError, match="name its place again") as refused:
+        await Eraser.of(off.stages("web"), ADA).erase(Wish())
+    assert refused.value.code == "missing"
+    assert (await Eraser.of(loop.stages("web"), ADA).find()).any
 
 
 # --- datasets ---------------------------------------------------------------------------------

@@ -14,12 +14,9 @@ from hypothesis import strategies as st
 from the_forgotten import take_back
 from the_learner import entry_of, process, run, say, steps_of
 
-from online_learner import ahead as ahead_module
 from online_learner import learn
-from online_learner.ahead import Ahead
 from online_learner.archive.log import Log
 from online_learner.errors import DataError, NotFound, StateError
-from online_learner.forgotten import Gaps, Unlearned
 from online_learner.ids import entry_order
 from online_learner.interpret import ERASED
 from online_learner.learners import state as state_module
@@ -30,8 +27,11 @@ from online_learner.learners.undo import Undo
 from online_learner.loop import Loop
 from online_learner.registry import Registry
 from online_learner.replay import Replay
+from online_learner.replay import ahead as ahead_module
+from online_learner.replay.ahead import Ahead
+from online_learner.replay.forgotten import Gaps, Unlearned
+from online_learner.replay.retrace import retrace
 from online_learner.retain import Retention
-from online_learner.retrace import retrace
 from online_learner.schema import Control, Example, Lesson, Step
 from online_learner.settings import Settings
 from online_learner.stages import Stages

@@ -22,7 +22,7 @@ from benchmarks import report
 from benchmarks.report import Bar
 from online_learner.ids import Keyring
 from online_learner.learn import Trainer
-from online_learner.retrace import Retraced, retrace
+from online_learner.replay.retrace import Retraced, retrace
 from online_learner.schema import Feedback, Prediction
 from online_learner.settings import Settings
 from online_learner.stages import Stages

@@ -20,7 +20,7 @@ from online_learner.cli.retraining import with_stages
 
 if TYPE_CHECKING:
     from online_learner.learners import Model
-    from online_learner.retrace import Retraced
+    from online_learner.replay.retrace import Retraced
     from online_learner.settings import ModelSpec
     from online_learner.stages import Stages
     from online_learner.whatif import Row, WhatIf
@@ -123,7 +123,7 @@ def _entry(until: str | None) -> str:
 
 
 async def _retrace(stages: Stages, from_version: int | None, until: str) -> Retraced:
-    from online_learner.retrace import retrace
+    from online_learner.replay.retrace import retrace
 
     published = await stages.registry.published()
     with progress(None if published is None else published.step) as advance:

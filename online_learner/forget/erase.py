@@ -146,7 +146,10 @@ class Eraser:
         ------
         NotFound
             Nothing here is, and nothing was.
+        DataError
+            There is an archive, and the configuration no longer says where.
         """
+        await filing.check_reached(self.log)
         found = await Finder(self.log, self.person, self._read).find(await self._known())
         if not found.any and not await self._was_here():
             raise NotFound(

@@ -11,6 +11,7 @@ from online_learner.archive.log import Log
 from online_learner.archive.place import Place
 from online_learner.archive.segments import Segments, replace
 from online_learner.archive.sweep import sweep
+from online_learner.errors import DataError
 from online_learner.forget.finding import Theirs
 from online_learner.forget.labels import Labels
 from online_learner.forget.mentions import in_controls, in_steps
@@ -60,6 +61,16 @@ def judge_of(
         return None if is_erased(entry[1]) else OUT if drops else GONE
 
     return judge, drops
+
+
+async def check_reached(log: Log) -> None:
+    """Raise `DataError` where files of an archive are listed that cannot be reached from here."""
+    if log.place is None and await log.registry.store.call("EXISTS", log.registry.keys.segments):
+        raise DataError(
+            f"'{log.registry.model}' has an archive, and its configuration says `archive: null`: "
+            "name its place again, erase, and then switch it off. Nothing was touched",
+            code="missing",
+        )
 
 
 async def rewrite(

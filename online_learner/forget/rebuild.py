@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from online_learner.bases import on_record
 from online_learner.errors import StateError
 from online_learner.ids import entry_order
 from online_learner.learners import Model
 from online_learner.learners.state import M, pack_memory, pack_state, unpack_memory, unpack_state
 from online_learner.registry import Registry, digest_of
 from online_learner.replay import Position, Replay
+from online_learner.replay.bases import on_record
 from online_learner.schema import Checkpoint, Version
 from online_learner.store.keys import Keys
 

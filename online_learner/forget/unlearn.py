@@ -16,15 +16,15 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from online_learner.archive.log import Log
-from online_learner.bases import Bases
 from online_learner.errors import DataError, StateError, Unavailable
 from online_learner.forget.handover import Handover
 from online_learner.forget.rebuild import Rebuild, pending
-from online_learner.forgotten import Unlearned
 from online_learner.ids import entry_order
-from online_learner.position import Position
 from online_learner.registry import Registry
 from online_learner.replay import Replay
+from online_learner.replay.bases import Bases
+from online_learner.replay.forgotten import Unlearned
+from online_learner.replay.position import Position
 from online_learner.schema import Control
 
 log = logging.getLogger(__name__)

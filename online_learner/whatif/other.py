@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from online_learner.ahead import Ahead
 from online_learner.archive.log import Log
 from online_learner.bundle import Weights
 from online_learner.errors import StateError
@@ -15,6 +14,7 @@ from online_learner.interpret import NOTHING, Batch, Interpreter
 from online_learner.learners import Learner, Model, Ranker
 from online_learner.learners.factory import make_learner
 from online_learner.learners.undo import Undo
+from online_learner.replay.ahead import Ahead
 from online_learner.schema import Control, Output, Prediction, Step
 from online_learner.settings import ModelSpec
 from online_learner.stages import make_lenses, make_signals, make_validation

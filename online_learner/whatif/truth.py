@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from online_learner.archive.log import Log
 from online_learner.evidence import Standing
-from online_learner.forgotten import RETRACTED
 from online_learner.ids import entry_order
 from online_learner.interpret import NOTHING
+from online_learner.replay.forgotten import RETRACTED
 from online_learner.schema import Feedback, Output, Prediction, Said, Step
 from online_learner.settings import ModelSpec
 from online_learner.stages import make_signals

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from online_learner.bases import on_record
 from online_learner.replay import Replay
+from online_learner.replay.bases import on_record
 from online_learner.stages import Stages
 
 Advance = Callable[[int], None]

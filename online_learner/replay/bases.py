@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 
 from online_learner.archive.log import Log
 from online_learner.errors import StateError
-from online_learner.forgotten import Unlearned
 from online_learner.ids import entry_order
 from online_learner.learners import Model
 from online_learner.registry import Registry
+from online_learner.replay.forgotten import Unlearned
 from online_learner.schema import Checkpoint, Step, Version
 
 State: TypeAlias = tuple[Checkpoint | Version, Model, dict[str, Any]]

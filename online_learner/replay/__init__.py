@@ -1,5 +1,11 @@
 """The weights rebuilt from the record: a published state, and the steps after it, bit for bit.
 
+    bases       with which states one can begin
+    ahead       the steps, and the entries that they cover, read by the page
+    position    where one stands; what was learned is chained there
+    forgotten   what was learned, and is in the weights no more
+    retrace     from a version to now, and what there is to say of it
+
 Used by the learner after a crash, and by anyone who wants to see what the weights were at a step.
 
 The same bits need the same configuration: signals table, validation and learner are not part of the
@@ -16,17 +22,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from online_learner.ahead import Ahead
 from online_learner.archive.log import Log
-from online_learner.bases import Bases, on_record
 from online_learner.errors import StateError
-from online_learner.forgotten import RETRACTED, Gaps, Unlearned
 from online_learner.ids import entry_order
 from online_learner.interpret import ERASED, RENAMED, Batch, Interpreter, Signals, Validation
 from online_learner.learners import Model
 from online_learner.learners.undo import Undo
-from online_learner.position import Position
 from online_learner.registry import Registry
+from online_learner.replay.ahead import Ahead
+from online_learner.replay.bases import Bases, on_record
+from online_learner.replay.forgotten import RETRACTED, Gaps, Unlearned
+from online_learner.replay.position import Position
 from online_learner.schema import Checkpoint, Control, Step, Version
 from online_learner.store import Entry
 from online_learner.weigh import Corrections
