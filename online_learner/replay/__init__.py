@@ -6,13 +6,10 @@
     forgotten   what was learned, and is in the weights no more
     retrace     from a version to now, and what there is to say of it
 
-Used by the learner after a crash, and by anyone who wants to see what the weights were at a step.
-
-The same bits need the same configuration: signals table, validation and learner are not part of the
-record. Under another one a replay leads to other weights than the steps recorded. It goes on, since
-a learner that stopped there would stop for ever; it says so in the log, once, and each state that
-it publishes names the first such step, until a reset to a version. Steps that were not published
-recorded no digest: nobody was served their weights.
+The same bits need the same configuration, which is not part of the record. Under another one a
+replay leads to other weights than the steps recorded. It goes on, since a learner that stopped
+there would stop for ever; it says so, once, and each state that it publishes names the first such
+step, until a reset. Steps that were not published recorded no digest.
 """
 
 from __future__ import annotations
