@@ -25,7 +25,8 @@ from online_learner.interpret import Batch, Signals, Validation, runs
 from online_learner.learners import Model
 from online_learner.learners.state import State, pack_memory, pack_state, unpack_state
 from online_learner.registry import Registry
-from online_learner.replay import Position, Replay
+from online_learner.replay import Replay
+from online_learner.replay.position import Position
 from online_learner.schema import Aliases, Checkpoint, Control, Lesson, Step, Version
 from online_learner.settings import ModelSpec
 from online_learner.store import Entry, Fields
@@ -236,8 +237,7 @@ class Trainer(Replay):
         try:
             control = Control.model_validate_json(fields[b"c"])
         except ValueError as error:
-            aside = {entry: f"unreadable: {error}"}
-            await self._learn(Batch([(entry, fields)], set_aside=aside))
+            await self._learn(Batch([(entry, fields)], set_aside={entry: f"unreadable: {error}"}))
             return
         if control.action in ("retract", "unlearn"):
             await self._forget(entry, control)

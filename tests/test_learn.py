@@ -25,7 +25,8 @@ from online_learner.learners import Answer, Learner
 from online_learner.learners.factory import make_learner
 from online_learner.loop import Loop
 from online_learner.registry import Registry
-from online_learner.replay import Position, Replay
+from online_learner.replay import Replay
+from online_learner.replay.position import Position
 from online_learner.schema import (
     Checkpoint,
     Control,

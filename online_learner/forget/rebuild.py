@@ -17,8 +17,9 @@ from online_learner.ids import entry_order
 from online_learner.learners import Model
 from online_learner.learners.state import M, pack_memory, pack_state, unpack_memory, unpack_state
 from online_learner.registry import Registry, digest_of
-from online_learner.replay import Position, Replay
+from online_learner.replay import Replay
 from online_learner.replay.bases import on_record
+from online_learner.replay.position import Position
 from online_learner.schema import Checkpoint, Version
 from online_learner.store.keys import Keys
 

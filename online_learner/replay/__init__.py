@@ -34,8 +34,6 @@ from online_learner.schema import Checkpoint, Control, Step, Version
 from online_learner.store import Entry
 from online_learner.weigh import Corrections
 
-__all__ = ["Position", "Replay"]
-
 log = logging.getLogger(__name__)
 
 
