@@ -17,6 +17,7 @@ from the_rows import signs, write_version
 
 from online_learner import explain
 from online_learner.archive.place import Place
+from online_learner.dataset.lessons import Reader, check_format
 from online_learner.dataset.manifest import Manifest
 from online_learner.dataset.query import Query
 from online_learner.errors import ConfigError, Conflict, DataError
@@ -30,7 +31,6 @@ from online_learner.loop import Loop
 from online_learner.operate import operate
 from online_learner.retrain.fitting import Here, Work, fit
 from online_learner.retrain.job import Request, retrain
-from online_learner.retrain.lessons import Reader, check_format
 from online_learner.retrain.records import Job, Lock, jobs
 from online_learner.retrain.search import Configuration, configurations, make, searchable, state_for
 from online_learner.schema import Aliases, Example, Move, Prediction, Ranked

@@ -70,6 +70,7 @@ async def _evaluate(
     by: list[str] | None,
     against: str | None,
 ) -> dict[str, Any]:
+    from online_learner.dataset.lessons import check_format
     from online_learner.dataset.reading import rows
     from online_learner.dataset.versions import Versions
     from online_learner.errors import ConfigError
@@ -78,7 +79,6 @@ async def _evaluate(
     from online_learner.evaluate.report import default_fields, lessons_of
     from online_learner.evaluate.report import evaluate as measure
     from online_learner.learners.state import unpack_state
-    from online_learner.retrain.lessons import check_format
     from online_learner.stages import data_place
 
     spec, place = stages.spec, data_place(stages.spec, stages.data_dir)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,6 @@ BATCHES_PER_S = 10.0
 MAX_BATCH = 64
 MOST_TOLD = 20  # rows that were refused
 CAUGHT_UP_S = 10.0
-BODY_REFUSED = (400, 413, 422)
 AGAIN = "Run it again to go on: nothing is taught twice."
 
 
@@ -114,11 +112,13 @@ class Lesson:
 
     def give(self, rate: float) -> None:
         """Teach all rows, so many a second."""
+        from online_learner.client.batch import batched
+
         self._stem = self.rows.digest()
         size = MAX_BATCH if not rate else max(1, min(MAX_BATCH, round(rate / BATCHES_PER_S)))
         due = time.monotonic()
         with progress(self.rows.count) as advance:
-            for batch in _batches(self.rows, size):
+            for batch in batched(self.rows, size):
                 sound = [row for row in batch if row.wrong is None]
                 self.refused += [(row.line, row.wrong) for row in batch if row.wrong is not None]
                 self._teach(sound)
@@ -151,11 +151,12 @@ class Lesson:
     def _ask(self, batch: list[Row]) -> list[Row]:
         """Predict, keep the score, and return the rows that have an answer to correct."""
         from online_learner.client import ApiError
+        from online_learner.client.batch import in_parts
 
         if not batch:
             return []
         instances = [{"features": row.features, "external_id": self._name(row)} for row in batch]
-        answers = _in_parts(partial(self.client.predict_batch, self.model), instances)
+        answers = in_parts(partial(self.client.predict_batch, self.model), instances)
         asked = []
         for row, answer in zip(batch, answers, strict=True):
             if isinstance(answer, ApiError):
@@ -167,8 +168,10 @@ class Lesson:
         return asked
 
     def _correct(self, batch: list[Row]) -> list[Receipt | ApiError]:
+        from online_learner.client.batch import in_parts
+
         items = [self._correction(row) for row in batch]
-        return _in_parts(lambda part: self.speaker.feedback_batch(part).results, items)
+        return in_parts(lambda part: self.speaker.feedback_batch(part).results, items)
 
     def _correction(self, row: Row) -> dict[str, Any]:
         rater = row.rater or self.rater
@@ -233,37 +236,9 @@ class Lesson:
             return 0
 
 
-def _in_parts(
-    send: Callable[[list[dict[str, Any]]], Iterable[T | ApiError]], items: list[dict[str, Any]]
-) -> list[T | ApiError]:
-    """Send items, in halves where all together are refused: one alone is at fault, or too many."""
-    from online_learner.client import ApiError
-
-    try:
-        return list(send(items))
-    except ApiError as error:
-        if error.status not in BODY_REFUSED:
-            raise
-        if len(items) == 1:
-            return [error]
-    middle = len(items) // 2
-    return _in_parts(send, items[:middle]) + _in_parts(send, items[middle:])
-
-
 def _settled(model: dict[str, Any]) -> int:
     gate = model.get("gate") or {"answered": 0, "unanswered": 0}
     return int(gate["answered"] + gate["unanswered"])
-
-
-def _batches(rows: Rows, size: int) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _tell(found: dict[str, Any], lesson: Lesson, *, audited: bool) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from online_learner.client.errors import ApiError, NotReachable
 from online_learner.client.receipts import BatchReceipt, Receipt
 from online_learner.client.sending import BUSY, Call, Course, Json, Patience
 
 T = TypeVar("T")
+
+BODY_REFUSED = (400, 413, 422)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,36 @@ class FeedbackBatch:
         """Yield all of them, and then those that were refused temporarily, until none is left."""
         results = yield from Batch(self.items, _feedback).course(patience)
         return BatchReceipt.of(results)
+
+
+def in_parts(send: Callable[[list[Any]], Iterable[T | ApiError]], items: list[Any]) -> list[Any]:
+    """Send items, in halves where all together are refused: one alone is at fault, or too many.
+
+    Returns
+    -------
+    What became of each, in order.
+    """
+    try:
+        return list(send(items))
+    except ApiError as error:
+        if error.status not in BODY_REFUSED:
+            raise
+        if len(items) == 1:
+            return [error]
+    middle = len(items) // 2
+    return in_parts(send, items[:middle]) + in_parts(send, items[middle:])
+
+
+def batched(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield rows in lists of one size, the last one excepted."""
+    batch: list[T] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _feedback(items: list[Json]) -> Call[list[Receipt | ApiError]]:

@@ -12,5 +12,6 @@ manifest   what a version is made of; its hash is its name
 columns    types of columns; sinks: files, written as rows come
 versions   versions on a place: draft, publish, list, find, remove
 reading    their rows, batch by batch; verifying: to the byte; comparing: row by row
+lessons    from rows to what a learner is taught
 card       a version in words, for people
 """

@@ -15,7 +15,7 @@ LIBRARIES = ("online-learner", "pyarrow", "numpy", "pydantic")
 _ELSEWHERE = {"archive", "resources", "retrain", "unlearn_horizon", "on_gpu_missing", "limits"}
 _OURS = ("dataset", "archive/form.py", "interpret.py", "weigh.py", "schema", "chat.py", "evidence")
 _NO_ROWS = {  # of ours: they name versions, find, read and describe them
-    *("card.py", "comparing.py", "manifest.py", "provenance.py"),
+    *("card.py", "comparing.py", "lessons.py", "manifest.py", "provenance.py"),
     *("reading.py", "running.py", "verifying.py", "versions.py"),
 }
 

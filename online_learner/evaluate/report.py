@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from online_learner.dataset.lessons import Reader, Row, features_of
 from online_learner.errors import ConfigError, did_you_mean
 from online_learner.evaluate.asking import Model, Taught, ask, batches, measure_for, take
 from online_learner.evaluate.baselines import Constant, NoChange
 from online_learner.evaluate.measures import Labels, Numbers, Pairs
 from online_learner.evidence import RunningMean
-from online_learner.retrain.lessons import Reader, Row, features_of
 from online_learner.schema import Example, label_key
 from online_learner.settings import ModelSpec
 

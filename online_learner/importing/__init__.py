@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from online_learner.client import ApiError, Client, Receipt
+from online_learner.client.batch import batched, in_parts
 from online_learner.client.calls import generated
 from online_learner.errors import ServiceError
 from online_learner.importing.rows import (
     BATCH,
     Unreadable,
-    batches,
     count_rows,
     digest_of,
     read_rows,
@@ -33,7 +33,6 @@ Body: TypeAlias = dict[str, Any]
 Asked: TypeAlias = tuple[int, Body, list[Body]]
 """The number of a row, what is logged of it, and what was said of that."""
 
-BODY_REFUSED = (400, 413, 422)
 UNKNOWN = "unknown_prediction"
 ABOUT = ("prediction_id", "external_id", "session_id", "chosen", "rejected", "user_id", "source")
 
@@ -87,7 +86,7 @@ class Import:
             The service refuses everything, or is away. What was acknowledged stays.
         """
         name = f"import-{digest_of(file)}"
-        for batch in batches(read_rows(file), BATCH):
+        for batch in batched(read_rows(file), BATCH):
             asked: list[Asked] = []
             told: list[tuple[int, Body]] = []
             for number, row in batch:
@@ -199,21 +198,3 @@ def _texts(outputs: Any) -> list[Any]:
     if not isinstance(outputs, list) or not all(isinstance(one, str | dict) for one in outputs):
         raise Unreadable("`outputs` is a list of texts, or of objects with `text` or `json`")
     return outputs
-
-
-def in_parts(send: Callable[[list[Any]], Iterable[T | ApiError]], items: list[Any]) -> list[Any]:
-    """Send items, in halves where all together are refused: one alone is at fault, or too many.
-
-    Returns
-    -------
-    What became of each, in order.
-    """
-    try:
-        return list(send(items))
-    except ApiError as error:
-        if error.status not in BODY_REFUSED:
-            raise
-        if len(items) == 1:
-            return [error]
-    middle = len(items) // 2
-    return in_parts(send, items[:middle]) + in_parts(send, items[middle:])

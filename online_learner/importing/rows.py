@@ -7,7 +7,7 @@ import datetime as dt
 import decimal
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -51,18 +51,6 @@ def count_rows(file: Path) -> int:
 def read_rows(file: Path) -> Iterator[Row]:
     """Yield the rows of a file of JSON Lines, or of Parquet; raises `DataError`."""
     return _parquet_rows(file) if _is_parquet(file) else _json_rows(file)
-
-
-def batches(rows: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield rows in lists of one size, the last one excepted."""
-    batch: list[T] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _is_parquet(file: Path) -> bool:

@@ -1,7 +1,6 @@
 """Continuous training: fresh learners on a dataset, and the best of them to the gatekeeper.
 
 search     which configurations are tried
-lessons    from rows of a dataset to lessons
 fitting    one configuration: learn what is to be learned, score what was held out
 job        all of it, from the log to a candidate
 records    what is kept of a job, and that there is one at a time

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from online_learner.archive.place import Place
+from online_learner.dataset.lessons import Reader, Row
 from online_learner.dataset.reading import rows
 from online_learner.dataset.versions import Versions
 from online_learner.errors import OnlineLearnerError
@@ -20,7 +21,6 @@ from online_learner.evaluate.asking import Model, ask, batches, measure_for, tak
 from online_learner.evaluate.baselines import Constant
 from online_learner.evaluate.measures import flat
 from online_learner.learners.state import pack_state, unpack_state
-from online_learner.retrain.lessons import Reader, Row
 from online_learner.retrain.search import Configuration, make
 from online_learner.schema import Lesson
 from online_learner.settings import ModelSpec

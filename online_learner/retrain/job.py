@@ -17,6 +17,7 @@ from typing import Any, cast
 from online_learner.archive.place import Place
 from online_learner.bring import Brought, bring_trained
 from online_learner.dataset.compiling import compile_dataset
+from online_learner.dataset.lessons import FORMATS, check_format
 from online_learner.dataset.manifest import Manifest
 from online_learner.dataset.query import Query, SplitBy
 from online_learner.dataset.reading import has
@@ -38,7 +39,6 @@ from online_learner.learners import Learner, Ranker
 from online_learner.learners.factory import make_learner
 from online_learner.learners.state import unpack_state
 from online_learner.retrain.fitting import TRAIN, VALIDATION, Fits, Fitted, Here, Work, constant
-from online_learner.retrain.lessons import FORMATS, check_format
 from online_learner.retrain.records import Job, Tried, late_signals, locked
 from online_learner.retrain.search import Configuration, configurations, make, state_for
 from online_learner.schema import Trained
