@@ -66,7 +66,7 @@ async def _places(
     health = service.store.health
     refused = [health.no_room(audited=record.audited) for record in records]
     kept = [record for record, why in zip(records, refused, strict=True) if why is None]
-    if any(once):
+    if once:
         once = [one for one, why in zip(once, refused, strict=True) if why is None]
     try:
         with tracing.span("journal append", model=room.registry.model, answers=len(kept)):

@@ -56,6 +56,8 @@ TRIM = [
     KEYS.evidence,
     KEYS.before,
     KEYS.asked,
+    KEYS.late,
+    KEYS.archive,
 ]
 
 
@@ -368,7 +370,7 @@ class TestContract:
             assert await store.essential("SET", "beat", "b", "EX", 5) == b"OK"
             assert await store.run("commit_step", COMMIT, [json.dumps(STEP), b"blob"]) == b"ok"
             assert await store.run("decide", DECIDE, ['{"verdicts": ["{}"]}']) == b"ok"
-            assert await store.run("trim", TRIM, [f"{entry}", "0-0", 10]) == 0
+            assert await store.run("trim", TRIM, [f"{entry}", "0-0", 10, f"{entry}", 0]) == 0
         assert len(await store.range(KEYS.steps)) == len(await store.range(KEYS.verdicts)) == 1
 
     # --- refusals -----------------------------------------------------------------------------
