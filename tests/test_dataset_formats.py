@@ -220,19 +220,22 @@ async def test_comparisons_make_pairs(llm: Loop, tmp_path: Path) -> None:
 
 
 async def test_a_preference_between_two_answers_is_a_pair(llm: Loop, tmp_path: Path) -> None:
-    """The prompt is that of the older one; of a split they are on one side, or in none."""
+    """It takes one question; of a split by user both answers are on one side, or in none."""
     for n in range(40):
-        one, two = [await made(llm, text, prompt=f"q{n}") for text in "ab"]
-        other = await made(llm, "c", prompt=f"r{n}")
+        prompt = f"q{n}"
+        one, two = [await made(llm, x, prompt=prompt, user_id=f"{x}{n}") for x in "ab"]
+        other = await made(llm, "c", prompt=f"r{n}", user_id=f"c{n}")
         for chosen, rejected in ((two, one), (one, other)):
             body = {"kind": "preference", "chosen": chosen, "rejected": rejected}
             await llm.ingest.accept(read_feedback(body))
-    _, rows = await compiled(llm, "llm", tmp_path, "preference")
-    assert only(rows[:2], "prompt", "chosen", "rejected") == [("q0", "b", "a"), ("q0", "a", "c")]
-    manifest, rows = await compiled(llm, "llm", tmp_path, "preference", validation=0.5)
+    manifest, rows = await compiled(llm, "llm", tmp_path, "preference")
+    assert only(rows[:2], "prompt", "chosen", "rejected") == [("q0", "b", "a"), ("q1", "b", "a")]
+    assert manifest.excluded == {"nothing_to_learn": 40}
+    wishes = {"split_by": "user", "validation": 0.5}
+    manifest, rows = await compiled(llm, "llm", tmp_path, "preference", **wishes)
     dropped = manifest.excluded["on_both_sides"]
     assert 5 < dropped < 35
-    assert len(rows) == 80 - dropped
+    assert len(rows) == 40 - dropped
 
 
 async def test_one_chat_makes_all_rows_chats(llm: Loop, tmp_path: Path) -> None:

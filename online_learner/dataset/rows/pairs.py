@@ -1,7 +1,8 @@
 """Rows of two answers, one better than the other: `preference` and `reward`, as TRL takes them.
 
 From comparisons: a preference, an order (all pairs that it decides), one that was taken (over each
-other that was shown), and an edit (over what it edits). A judgement of one answer compares nothing.
+other that was shown), and an edit (over what it edits). A judgement of one answer compares nothing,
+and of answers to two questions neither is the better answer to one of them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Preference:
         lesson = heard.lesson
         if heard.feedback.kind not in COMPARES or not isinstance(lesson, Ranked):
             return None
-        if lesson.worst_first:
+        other = heard.other or heard.prediction
+        if lesson.worst_first or other.features != heard.prediction.features:
             return None
         return [lesson.features, lesson.options, lesson.places]
 
