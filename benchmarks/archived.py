@@ -63,9 +63,11 @@ async def _work(known: Settings) -> None:
                 await loop.tend("web")
                 await asyncio.sleep(0.02)
         finally:
-            learning.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await learning
+            while not learning.done():  # redis-py may swallow a cancellation
+                learning.cancel()
+                await asyncio.wait([learning], timeout=0.5)
+            if not learning.cancelled():
+                learning.result()
 
 
 async def _learn(loop: Loop) -> None:

@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -72,8 +73,9 @@ def client(service: Any) -> Iterator[Client]:
 
 
 def _own_terminal() -> None:
-    """Let Ctrl-C on the terminal reach the process."""
+    """Let Ctrl-C on the terminal reach the process, even where the tests themselves ignore it."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Terminal:
