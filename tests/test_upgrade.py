@@ -149,6 +149,6 @@ async def _deploy(cluster: Cluster, wanted: dict[str, Any], eventually: Poll) ->
         async with cluster.client() as http:
             ready = await http.get("/readyz")
             found = ready.json().get("models", {}) if ready.status_code == 200 else {}
-            return len(found) == len(names) - 1
+            return len(found) == sum(name.startswith("model-") for name in names)
 
     await eventually(runs, within_s=90)
