@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -35,8 +35,7 @@ BEAT_EXPIRES_S = 10
 STUCK_S = 120.0
 PATIENCE_S = 60.0  # for a store that does not answer when the archivist starts
 
-Chore = Callable[[Stages], Awaitable[object]]
-CHORES: list[Chore] = []  # done for each model in each turn; each says itself when it is due
+Chore = Callable[[Stages], Awaitable[object]]  # done for each model in each turn, if it is due
 
 
 class Archivist:
@@ -45,7 +44,7 @@ class Archivist:
     def __init__(self, store_url: str, data_dir: str) -> None:
         logs.join_serve()
         retraining = Retraining(store_url, Path(data_dir))
-        self._work = Work(store_url, Path(data_dir), [*CHORES, retraining.trained])
+        self._work = Work(store_url, Path(data_dir), [retraining.trained])
 
     def check_health(self) -> None:
         """Raise where the archivist is dead or stuck."""
@@ -64,8 +63,8 @@ class Work:
         What else is done for each model.
     """
 
-    def __init__(self, store_url: str, data_dir: Path, chores: list[Chore] | None = None) -> None:
-        self.chores = CHORES if chores is None else chores
+    def __init__(self, store_url: str, data_dir: Path, chores: Sequence[Chore] = ()) -> None:
+        self._chores = chores
         self._store_url = store_url
         self._data_dir = data_dir
         self._rooms: dict[str, _Room] = {}
@@ -142,7 +141,7 @@ class Work:
     async def _turn(self, room: _Room) -> None:
         """Do all that is due for one model; what fails for one is none of the others' business."""
         await room.attempt("archived", self._archive)
-        for chore in self.chores:
+        for chore in self._chores:
             if self._stopping.is_set():
                 return
             await room.attempt(getattr(chore, "__name__", "done"), partial(_done, chore))

@@ -46,7 +46,6 @@ from online_learner.settings import ModelSpec
 from online_learner.store import Entry, Fields
 
 LATE = "L"  # before the entry of a signal that came late: its stream is another one
-SUPERSEDED = "superseded"
 _DOUBTED = frozenset({"duplicate", "flip", "contradiction", "burst", "unreadable", "not_served"})
 
 

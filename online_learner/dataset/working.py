@@ -22,7 +22,7 @@ from online_learner.archive.place import Place
 from online_learner.dataset.query import Format
 from online_learner.dataset.rows import FORMATS, Said, Shape
 from online_learner.dataset.rows.common import common_columns
-from online_learner.dataset.split import TRAIN, VALIDATION, Split
+from online_learner.dataset.split import BOTH, TRAIN, VALIDATION, Split
 from online_learner.ids import entry_order
 from online_learner.schema.values import label_key
 from online_learner.store import Fields
@@ -133,7 +133,7 @@ class Rows:
         side = self.split.side(record, answered_ms, said_ms)
         if other is None or self.split.side(other, answered_ms, said_ms) == side:
             return side
-        return "on_both_sides"
+        return BOTH
 
 
 # --- counts ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import math
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +23,6 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 BINS = 10  # of equal mass
 LEAST_SCORE = 1e-6  # of the right label: whoever was sure and wrong loses no more than that
 MOST_LABELS = 20  # of which a table of confusion is shown
-
-
-class Measure(Protocol):
-    """Takes in rows, and tells how good the answers are."""
-
-    def report(self) -> dict[str, Any]:
-        """Return the numbers as plain JSON; of no rows, `rows` alone."""
 
 
 def _row() -> array[float]:

@@ -18,7 +18,6 @@ from online_learner.store.probe import mapping
 
 LOOK_S = 0.1
 PATIENCE_S = 3600.0  # a large log takes a while
-FORBIDDEN = "the server does not let us"
 
 Done: TypeAlias = Literal["rewritten", "none", "unproven"]
 

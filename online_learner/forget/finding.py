@@ -94,7 +94,6 @@ class Finder:
         self._log = log
         self._person = person
         self._alive = alive
-        self._session_needles: tuple[bytes, ...] = ()
 
     async def find(self, known: Theirs | None = None) -> Theirs:
         """Read the log once, and once more where sessions of theirs were found.
